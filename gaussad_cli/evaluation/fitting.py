@@ -1,0 +1,86 @@
+"""Spectra of the folds of one level, read from the cache or fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS, training_folds
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction import store
+from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
+
+SPECTRUM_VERSION = 1  # raise it when the same features would give another spectrum
+
+
+def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
+    """Return the spectra of a level's folds, and whether they had to be fitted.
+
+    Fitted ones are written beside the features. A cache that cannot be written (a shared one, say) does not keep
+    anybody from evaluating: :func:`store_spectra` is where that is an error.
+
+    Parameters
+    ----------
+    category : the category's folder in the cache
+
+    Raises
+    ------
+    UserError
+        If the features are missing or damaged, or there are fewer images than folds.
+    """
+    train = category / "train"
+    manifest = store.read_manifest(train)
+    source = _source(manifest, level)
+    if spectra := _read(category, level, source):
+        return spectra, False
+    features = store.read_features(train, manifest, level)
+    if len(features) < N_FOLDS:
+        raise UserError(f"{train} has {len(features)} training images, the {N_FOLDS} folds need at least {N_FOLDS}.")
+    with threadpool_limits(1, user_api="blas"):  # small matrices: threads cost more than they give
+        return [fit_spectrum(features[fold]) for fold in training_folds(len(features))], True
+
+
+def store_spectra(category: Path, level: int, spectra: list[Spectrum]) -> None:
+    """Write the spectra of a level's folds.
+
+    Raises
+    ------
+    UserError
+        If the cache cannot be written.
+    """
+    arrays = {"source": np.array(_source(store.read_manifest(category / "train"), level))}
+    for fold, spectrum in enumerate(spectra):
+        arrays |= {f"{fold}_{name}": np.asarray(value) for name, value in vars(spectrum).items()}
+    store.write_arrays(_path(category, level), arrays)
+
+
+def _path(category: Path, level: int) -> Path:
+    return category / "spectra" / f"level_{level}.npz"
+
+
+def _source(manifest: store.Manifest, level: int) -> str:
+    """Identify what the spectra were fitted to: these features, these folds, this way."""
+    return store.digest([manifest.levels[level].sha256, N_FOLDS, FOLD_SEED, SPECTRUM_VERSION])
+
+
+def _read(category: Path, level: int, source: str) -> list[Spectrum] | None:
+    arrays = store.read_arrays(_path(category, level))
+    if arrays is None or str(arrays.get("source")) != source:
+        return None
+    return [_spectrum(arrays, f"{fold}_") for fold in range(N_FOLDS)]
+
+
+def _spectrum(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Spectrum:
+    return Spectrum(
+        n=int(arrays[f"{prefix}n"]),
+        mean=arrays[f"{prefix}mean"],
+        variances=arrays[f"{prefix}variances"],
+        eigenvalues=arrays[f"{prefix}eigenvalues"],
+        eigenvectors=arrays[f"{prefix}eigenvectors"],
+        fourth_moments=arrays[f"{prefix}fourth_moments"],
+    )

@@ -1,0 +1,87 @@
+"""The results folder: its only writer and reader.
+
+``<results>/<dataset>/metrics.csv``: one row per category, backbone, level, scoring and fold.
+``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring, the distances behind every AUROC.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pandas as pd
+
+from gaussad_cli.errors import UserError
+from gaussad_cli.files import write_whole
+from gaussad_cli.gaussian.thresholds import SIGMAS
+
+IDENTITY = ["dataset", "category", "backbone", "weights", "padding", "epochs", "level", "score", "mode", "var"]
+RATES = [f"{rate}_{sigma}s" for sigma in SIGMAS for rate in ("fpr", "tpr")]
+METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES]
+SCORES = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}" for fold in range(5))]
+
+
+def metrics_path(results: Path, dataset: str) -> Path:
+    """Return where a data set's metrics are."""
+    return results / dataset / "metrics.csv"
+
+
+def save(results: Path, dataset: str, category: str, metrics: pd.DataFrame, scores: pd.DataFrame) -> None:
+    """Put a category's rows into the results: rows of the same identity are replaced, no others touched.
+
+    Raises
+    ------
+    UserError
+        If existing files are not gaussad's, or the folder cannot be written.
+    """
+    _merge(results / dataset / "scores" / f"{category}.csv", scores, SCORES)
+    _merge(metrics_path(results, dataset), metrics, METRICS)
+
+
+def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
+    """Read the metrics of one data set; it need not be named where there is only one.
+
+    Raises
+    ------
+    UserError
+        If there are none, or several and none is named.
+    """
+    if dataset is None:
+        names = sorted(path.parent.name for path in results.glob("*/metrics.csv"))
+        if len(names) > 1:
+            raise UserError(f"{results} holds several data sets: choose with --dataset {' or '.join(names)}.")
+        dataset = names[0] if names else None
+    path = metrics_path(results, dataset) if dataset else results / "<dataset>" / "metrics.csv"
+    if dataset is None or not path.is_file():
+        raise UserError(f"no results: {path} is not there. Run first: gaussad evaluate --backbone NAME --out {results}")
+    text = _read(path, METRICS)
+    numbers = [column for column in METRICS if column not in IDENTITY or column == "var"]
+    return text.assign(**{column: pd.to_numeric(text[column]) for column in [*numbers, "epochs"]})
+
+
+def _merge(path: Path, rows: pd.DataFrame, columns: list[str]) -> None:
+    """Rows already there stay the same bytes: everything is handled as text."""
+    new = _as_text(io.StringIO(rows.reindex(columns=columns).to_csv(index=False)))
+    if path.exists():
+        old = _read(path, columns)
+        replaced = old.set_index(IDENTITY).index.isin(new.set_index(IDENTITY).index)
+        new = pd.concat([old[~replaced], new], ignore_index=True)
+    new = new.sort_values(IDENTITY, kind="stable")
+    write_whole(path, lambda file: file.write(new.to_csv(index=False, lineterminator="\n").encode()))
+
+
+def _read(path: Path, columns: list[str]) -> pd.DataFrame:
+    try:
+        text = _as_text(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}. {_REMEDY}") from None
+    if list(text.columns) != columns:
+        raise UserError(f"{path} does not have the columns of a gaussad results file. {_REMEDY}")
+    return text
+
+
+def _as_text(source: Path | io.StringIO) -> pd.DataFrame:
+    return pd.read_csv(source, dtype=str, keep_default_na=False)
+
+
+_REMEDY = "Move it away and run gaussad evaluate again."

@@ -1,0 +1,91 @@
+"""Which cached features a command means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gaussad_cli.backbones.registry import BACKBONES, format_levels, parse_levels
+from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.extraction.store import Extraction, find_extractions, read_manifest
+
+
+def select_extraction(
+    cache: Path, backbone: str, dataset: str | None = None, padding: str | None = None, key: str | None = None
+) -> Extraction:
+    """Return the one extraction in the cache that the options leave.
+
+    Raises
+    ------
+    UserError
+        If there is none (says what to run) or several (says how to choose).
+    """
+    found = find_extractions(cache, backbone, dataset)
+    left = [e for e in found if padding in (None, e.recipe.padding) and e.folder.name.startswith(key or "")]
+    if len(left) == 1:
+        return left[0]
+    if left:
+        raise UserError(_several(left))
+    if found:
+        raise UserError(f"no {backbone} features with these options in {cache}. There are: {_listed(found)}.")
+    hint = "" if backbone in BACKBONES else f" '{backbone}' is no known backbone.{did_you_mean(backbone, BACKBONES)}"
+    of = f" of dataset '{dataset}'" if dataset else ""
+    raise UserError(
+        f"no features by {backbone}{of} in {cache}.{hint} "
+        f"Run first: gaussad extract --data DIR --backbone {backbone} --cache {cache}"
+    )
+
+
+def select_categories(extraction: Extraction, chosen: Sequence[str] | None) -> list[str]:
+    """Return the chosen categories of an extraction, or all that are complete.
+
+    Raises
+    ------
+    UserError
+        If a chosen one is not there.
+    """
+    there = extraction.categories()
+    for name in chosen or ():
+        if name not in there:
+            raise UserError(
+                f"category '{name}' is not extracted in {extraction.folder}.{did_you_mean(name, there)} "
+                f"There are: {', '.join(there)}."
+            )
+    return [name for name in there if chosen is None or name in chosen]
+
+
+def select_levels(extraction: Extraction, category: str, levels: str | None) -> tuple[int, ...]:
+    """Return the wanted levels of a category, or all that are extracted in both splits.
+
+    Raises
+    ------
+    UserError
+        If a wanted level is out of range or not extracted.
+    """
+    manifests = [read_manifest(extraction.folder / category / split) for split in ("train", "test")]
+    there = tuple(sorted(set(manifests[0].levels) & set(manifests[1].levels)))
+    if levels is None:
+        return there
+    wanted = parse_levels(levels, extraction.recipe.n_levels)
+    if not set(wanted) <= set(there):
+        raise UserError(
+            f"category '{category}' has levels {format_levels(there)} of {extraction.recipe.backbone} extracted, not "
+            f"{levels}. Run: gaussad extract with --levels {levels}, or evaluate with --levels {format_levels(there)}."
+        )
+    return wanted
+
+
+def _several(found: Sequence[Extraction]) -> str:
+    choices = (
+        ("--dataset", {e.dataset for e in found}),
+        ("--padding", {e.recipe.padding for e in found}),
+        ("--key", {e.folder.name for e in found}),
+    )
+    option, values = next((option, values) for option, values in choices if len(values) > 1)
+    return f"several extractions fit: {_listed(found)}. Choose with {option} {' or '.join(sorted(values))}."
+
+
+def _listed(found: Sequence[Extraction]) -> str:
+    return "; ".join(
+        f"{e.dataset}, weights {e.recipe.weights}, padding {e.recipe.padding}, key {e.folder.name}" for e in found
+    )

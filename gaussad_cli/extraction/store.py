@@ -1,0 +1,290 @@
+"""The feature cache: its only writer and reader.
+
+``<cache>/<dataset>/<backbone>/<key>/<category>/{train,test}/level_<k>.npy`` beside a ``manifest.json``, and
+``<category>/spectra/level_<k>.npz`` beside those. `key` is a hash of everything that changes the numbers. A split is
+done when its manifest is there, which is written last. No file is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gaussad_cli.errors import UserError
+from gaussad_cli.files import sha256_of, write_json, write_whole
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "pillow")
+
+Features = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that changes the numbers of an extraction, short of the images; hashed into the cache's `key`.
+
+    Attributes
+    ----------
+    backbone, n_levels : name, and how many levels it has in all
+    weights, weights_sha256 : label in results, and hash of the weight file
+    padding : "paper", "tf" or "native"
+    input_size : pixels
+    preprocessing : name of the rule from file to network input
+    engine, precision : what computed the features
+    epochs : augmented epochs, 0 for the images as they are
+    """
+
+    backbone: str
+    n_levels: int
+    weights: str
+    weights_sha256: str
+    padding: str
+    input_size: int
+    preprocessing: str = "pil-rgb8/cv2-linear/1"
+    engine: str = "torch"
+    precision: str = "fp32"
+    epochs: int = 0
+
+    @property
+    def key(self) -> str:
+        """Folder name in the cache, 16 hexadecimal digits."""
+        return digest(dataclasses.asdict(self))[:16]
+
+
+@dataclass(frozen=True)
+class ImageEntry:
+    """One image of a split: name below the category's folder, class folder, SHA-256 of the file."""
+
+    name: str
+    label: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LevelEntry:
+    """One feature file of a split."""
+
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a split's folder holds: rows of every level file are the images, in this order."""
+
+    dataset: str
+    category: str
+    split: str
+    recipe: Recipe
+    images: tuple[ImageEntry, ...]
+    levels: Mapping[int, LevelEntry]
+
+
+def digest(content: object) -> str:
+    """Return the SHA-256 of a JSON-able object, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def split_folder(cache: Path, dataset: str, recipe: Recipe, category: str, split: str) -> Path:
+    """Return where a split's features belong."""
+    return cache / dataset / recipe.backbone / recipe.key / category / split
+
+
+# --- features ---
+
+
+def write_features(folder: Path, manifest: Manifest, features: Mapping[int, Features]) -> Manifest:
+    """Write level files, then the manifest that declares them together with those it declared before.
+
+    Parameters
+    ----------
+    features : level -> (N, D) float32, rows in the order of ``manifest.images``
+
+    Raises
+    ------
+    UserError
+        If a feature is NaN or infinite (names the image), or the folder cannot be written.
+    """
+    entries = dict(manifest.levels)
+    for level, values in features.items():
+        _check_finite(values, manifest, f"level {level}")
+        content = _npy_bytes(values)
+        path = folder / f"level_{level}.npy"
+        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
+        sha256 = hashlib.sha256(content).hexdigest()
+        entries[level] = LevelEntry(path.name, tuple(values.shape), str(values.dtype), sha256)
+    declared = dataclasses.replace(manifest, levels=dict(sorted(entries.items())))
+    write_json(folder / MANIFEST, {"schema": SCHEMA, **dataclasses.asdict(declared), "versions": _versions()})
+    return declared
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a split's manifest.
+
+    Raises
+    ------
+    UserError
+        If it is missing, damaged, or of another schema version.
+    """
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if content["schema"] != SCHEMA:
+            raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_rebuild(folder)}")
+        return Manifest(
+            dataset=str(content["dataset"]),
+            category=str(content["category"]),
+            split=str(content["split"]),
+            recipe=Recipe(**content["recipe"]),
+            images=tuple(ImageEntry(**image) for image in content["images"]),
+            levels={int(level): _level_entry(entry) for level, entry in content["levels"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"cannot read {path} ({reason}). {_rebuild(folder)}") from None
+
+
+def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
+    """Read one level's (N, D) float32 features, checked against the manifest.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged or changed, or holds NaN or infinity (names the image).
+    """
+    entry = manifest.levels[level]
+    path = folder / entry.file
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. {_rebuild(folder)}") from None
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise UserError(f"{path} was cut short or changed: it is not what its manifest says. {_rebuild(folder)}")
+    values = np.load(io.BytesIO(content), allow_pickle=False)
+    if values.shape != entry.shape or str(values.dtype) != entry.dtype or len(values) != len(manifest.images):
+        raise UserError(f"{path} is {values.dtype} {values.shape}, not what its manifest says. {_rebuild(folder)}")
+    _check_finite(values, manifest, str(path))
+    return np.asarray(values, dtype=np.float32)
+
+
+def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> dict[int, LevelEntry]:
+    """Return the levels of these very images that are there and whole; none if the split is not there."""
+    try:
+        manifest = read_manifest(folder)
+    except UserError:
+        return {}
+    if manifest.recipe != recipe or manifest.images != tuple(images):
+        return {}
+    return {level: entry for level, entry in manifest.levels.items() if _is_whole(folder / entry.file, entry)}
+
+
+def _level_entry(entry: Mapping[str, Any]) -> LevelEntry:
+    name = Path(str(entry["file"])).name  # never outside the split's folder
+    return LevelEntry(name, tuple(map(int, entry["shape"])), str(entry["dtype"]), str(entry["sha256"]))
+
+
+def _is_whole(path: Path, entry: LevelEntry) -> bool:
+    try:
+        return sha256_of(path) == entry.sha256
+    except OSError:
+        return False
+
+
+def _check_finite(values: NDArray[Any], manifest: Manifest, where: str) -> None:
+    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if bad.any():
+        names = [image.name for image, is_bad in zip(manifest.images, bad, strict=True) if is_bad]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise UserError(
+            f"{where}: NaN or infinite features for image {manifest.category}/{names[0]}{more}. "
+            "Check the image and the weights."
+        )
+
+
+def _npy_bytes(values: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(values), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _rebuild(folder: Path) -> str:
+    return f"Run 'gaussad extract' again with the same options: it rebuilds what is missing or damaged in {folder}."
+
+
+def _versions() -> dict[str, str]:
+    """Versions that may change a last digit: recorded, not hashed into the key."""
+    versions = {"python": platform.python_version(), "gaussad": metadata.version("gaussad")}
+    return versions | {name: metadata.version(name) for name in _LIBRARIES if _installed(name)}
+
+
+def _installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+# --- arrays by name: shards of unfinished splits, fitted spectra ---
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write named arrays as one ``.npz``."""
+    write_whole(path, lambda file: np.savez(file, **dict(arrays)))  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Read what :func:`write_arrays` wrote; None if it is missing or damaged, since it can be computed again."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception:  # a damaged zip raises almost anything
+        return None
+
+
+# --- finding what is there ---
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """One key's folder in the cache: the features of one data set by one recipe."""
+
+    dataset: str
+    folder: Path
+    recipe: Recipe
+
+    def categories(self) -> list[str]:
+        """Names of the categories of which both splits are there."""
+        done = (path.parent.parent.name for path in self.folder.glob(f"*/train/{MANIFEST}"))
+        return sorted(name for name in done if (self.folder / name / "test" / MANIFEST).is_file())
+
+
+def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> list[Extraction]:
+    """Return the extractions by a backbone, of one data set or of all, that have a complete category.
+
+    Raises
+    ------
+    UserError
+        If a manifest cannot be read.
+    """
+    found = []
+    for folder in sorted(cache.glob(f"{dataset or '*'}/{backbone}/*/")):
+        manifests = sorted(folder.glob(f"*/train/{MANIFEST}"))
+        if manifests:
+            extraction = Extraction(folder.parent.parent.name, folder, read_manifest(manifests[0].parent).recipe)
+            found += [extraction] if extraction.categories() else []
+    return found

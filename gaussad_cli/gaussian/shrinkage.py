@@ -1,0 +1,61 @@
+"""Ledoit-Wolf shrinkage towards the scaled identity (paper eq. 6, Ledoit and Wolf 2004) from a spectrum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression, component_range
+from gaussad_cli.gaussian.spectrum import Spectrum
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """The shrunk covariance of a component range, in the eigenbasis: (1 - rho) diag(lambda[start:stop]) + rho m I.
+
+    Attributes
+    ----------
+    start, stop : the kept components
+    dim : d, the dimensions of the space the Gaussian lives in (D for "all", else stop - start)
+    intensity : rho in [0, 1]
+    scale : m, the mean variance tr(Sigma)/d
+    """
+
+    start: int
+    stop: int
+    dim: int
+    intensity: float
+    scale: float
+
+
+def shrink(spectrum: Spectrum, compression: Compression = NO_COMPRESSION) -> Shrinkage:
+    """Compute the shrinkage that scikit-learn's ``LedoitWolf`` finds on the kept components, without the data.
+
+    All that the estimator needs is rotation invariant: the trace, the squared Frobenius norm (sums over
+    eigenvalues) and the sum of the fourth powers of the samples' norms (a block of the fourth moments).
+    """
+    start, stop = component_range(spectrum.eigenvalues, compression)
+    dim = spectrum.dim if compression.mode == "all" else stop - start
+    kept = spectrum.eigenvalues[start:stop]
+    scale = float(kept.sum()) / dim if dim else 0.0
+    fourth = float(spectrum.fourth_moments[start:stop, start:stop].sum())
+    return Shrinkage(start, stop, dim, _intensity(kept, fourth, spectrum.n, dim), scale)
+
+
+def _intensity(eigenvalues: np.ndarray, fourth: float, n: int, dim: int) -> float:
+    """Return rho = min(beta, delta) / delta (Ledoit and Wolf 2004, as in scikit-learn's ``ledoit_wolf_shrinkage``).
+
+    Parameters
+    ----------
+    eigenvalues : (r,) kept components
+    fourth : sum over samples of the fourth power of the sample's norm
+    """
+    if dim <= 1 or eigenvalues.size == 0:
+        return 0.0  # one dimension: the estimate is the same whatever the shrinkage
+    frobenius = float(np.square(eigenvalues).sum())
+    trace = float(eigenvalues.sum())
+    beta = (fourth / n - frobenius) / n
+    delta = frobenius - trace * trace / dim
+    beta = min(beta, delta)
+    return 0.0 if beta <= 0.0 else beta / delta

@@ -1,0 +1,89 @@
+"""The spectrum of one fold of one level: what every compression mode and score is read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+
+from gaussad_cli.gaussian.moments import Array, centre
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigendecomposition and fourth moments of n centred training features of D dimensions.
+
+    Attributes
+    ----------
+    n : number of training features
+    mean : (D,) fold mean
+    variances : (D,) per-feature empirical variance, 1/n
+    eigenvalues : (r,) of X'X/n, descending; those that are zero to rounding are left out, so r <= min(n - 1, D)
+    eigenvectors : (D, r), orthonormal columns
+    fourth_moments : (r, r), M = (Z*Z)'(Z*Z) with Z = X V the centred data in the eigenbasis
+    """
+
+    n: int
+    mean: Array
+    variances: Array
+    eigenvalues: Array
+    eigenvectors: Array
+    fourth_moments: Array
+
+    @property
+    def dim(self) -> int:
+        """D, the number of features."""
+        return self.mean.shape[0]
+
+    @property
+    def rank(self) -> int:
+        """r, the number of components whose variance is not zero to rounding."""
+        return self.eigenvalues.shape[0]
+
+
+def fit_spectrum(features: ArrayLike) -> Spectrum:
+    """Fit the spectrum of training features by a thin SVD of the centred data.
+
+    The SVD, not an eigendecomposition of X'X, because squaring loses the small components, and those are the ones
+    that matter here (paper section IV-A). At most ``n * D * min(n, D)`` work either way.
+
+    Parameters
+    ----------
+    features : (n, D), n >= 2
+
+    Raises
+    ------
+    ValueError
+        See :func:`gaussad_cli.gaussian.moments.centre`.
+    """
+    mean, x = centre(features)
+    n, dim = x.shape
+    left, singular, right = _thin_svd(x)
+    rank = numerical_rank(singular, n, dim)
+    squared = np.square(left[:, :rank] * singular[:rank])  # Z*Z, (n, r)
+    return Spectrum(
+        n=n,
+        mean=mean,
+        variances=np.square(x).mean(axis=0),
+        eigenvalues=np.square(singular[:rank]) / n,
+        eigenvectors=np.ascontiguousarray(right[:rank].T),
+        fourth_moments=squared.T @ squared,
+    )
+
+
+def numerical_rank(singular: Array, n: int, dim: int) -> int:
+    """Count singular values above the usual ``s_max * max(n, D) * eps``; centred data has rank n - 1 at most."""
+    if singular.size == 0 or singular[0] == 0.0:
+        return 0
+    tolerance = singular[0] * max(n, dim) * np.finfo(np.float64).eps
+    return min(int(np.count_nonzero(singular > tolerance)), n - 1)
+
+
+def _thin_svd(x: Array) -> tuple[Array, Array, Array]:
+    """Thin SVD; the slower QR iteration takes over where divide and conquer does not converge (rare, LAPACK)."""
+    try:
+        return linalg.svd(x, full_matrices=False, check_finite=False)
+    except linalg.LinAlgError:
+        return linalg.svd(x, full_matrices=False, check_finite=False, lapack_driver="gesvd")

@@ -1,0 +1,106 @@
+"""Tables as text, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+
+from gaussad_cli.tables.build import Cell, Table
+
+ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 7: "VII", 8: "VIII"}
+NOTHING = "-"
+
+
+def as_text(table: Table) -> str:
+    """Lay a table out in aligned columns: measured, then the paper's and the difference where there is one."""
+    grid = [["level"], *([level.capitalize()] for level in table.levels)]
+    headings = [""]
+    for index, column in enumerate(table.columns):
+        cells = [row[index] for row in table.cells]
+        parts = [("measured", _measured(table))]
+        if any(cell.published_mean is not None for cell in cells):
+            parts += [("paper", _paper), ("diff", _difference)]
+        block = [[name, *map(render, cells)] for name, render in parts]
+        widths = [max(map(len, lines)) for lines in block]
+        missing = max(0, len(column.title) - sum(widths) - 2 * (len(widths) - 1))
+        widths[0] += missing
+        headings.append(column.title.ljust(sum(widths) + 2 * (len(widths) - 1)))
+        for line, values in zip(grid, zip(*block, strict=True), strict=True):
+            line.append("  ".join(value.rjust(width) for value, width in zip(values, widths, strict=True)))
+    first = max(len(line[0]) for line in grid)
+    lines = [[headings[0].ljust(first), *headings[1:]], *([line[0].ljust(first), *line[1:]] for line in grid)]
+    body = [" | ".join(line).rstrip() for line in lines]
+    rule = "-" * max(map(len, body))
+    return "\n".join([_title(table), "", *body[:2], rule, *body[2:], "", *table.notes]) + "\n"
+
+
+def as_markdown(table: Table) -> str:
+    """Render a GitHub table; cells read measured (paper, difference)."""
+    lines = [["Level", *(column.title for column in table.columns)]]
+    lines += [
+        [level.capitalize(), *(_markdown_cell(cell, table) for cell in row)]
+        for level, row in zip(table.levels, table.cells, strict=True)
+    ]
+    rule = "|".join(["---", *("---:" for _ in table.columns)])
+    body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([f"**{_title(table)}**", "", body[0], f"|{rule}|", *body[1:], "", *table.notes]) + "\n"
+
+
+def as_csv(tables: Sequence[Table]) -> str:
+    """Write one row per cell, full precision, percent."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["table", "backbone", "weights", "padding", "score", "mode", "var", "level", "categories", "n_categories"]
+        + ["mean", "sem", "paper_mean", "paper_sem", "difference"]
+    )
+    for table in tables:
+        for level, row in zip(table.levels, table.cells, strict=True):
+            for column, cell in zip(table.columns, row, strict=True):
+                compression = column.scoring.compression
+                names = [column.scoring.score, compression.mode, compression.var, level]
+                over = [" ".join(cell.categories), len(cell.categories)]
+                numbers = [cell.mean, cell.sem, cell.published_mean, cell.published_sem, cell.difference]
+                writer.writerow([table.number, *column.variant, *names, *over, *numbers])
+    return buffer.getvalue()
+
+
+def render_all(tables: Sequence[Table], style: str) -> str:
+    """Render tables as ``text``, ``markdown`` or ``csv``."""
+    if style == "csv":
+        return as_csv(tables)
+    render: Callable[[Table], str] = as_markdown if style == "markdown" else as_text
+    return "\n".join(render(table) for table in tables)
+
+
+def _title(table: Table) -> str:
+    return f"Table {ROMAN[table.number]}. {table.title}"
+
+
+def _measured(table: Table) -> Callable[[Cell], str]:
+    def render(cell: Cell) -> str:
+        if cell.mean is None:
+            return NOTHING
+        return _with_sem(cell.mean, cell.sem) + ("†" if len(cell.categories) < len(table.categories) else "")
+
+    return render
+
+
+def _paper(cell: Cell) -> str:
+    return NOTHING if cell.published_mean is None else _with_sem(cell.published_mean, cell.published_sem)
+
+
+def _difference(cell: Cell) -> str:
+    return NOTHING if cell.difference is None else f"{cell.difference:+.1f}"
+
+
+def _with_sem(mean: float, sem: float | None) -> str:
+    return f"{mean:.1f}" if sem is None else f"{mean:.1f} ±{sem:.1f}"
+
+
+def _markdown_cell(cell: Cell, table: Table) -> str:
+    text = _measured(table)(cell)
+    if cell.published_mean is None:
+        return text
+    return f"{text} ({_paper(cell)}, {_difference(cell)})"

@@ -1,0 +1,119 @@
+"""The core against the scikit-learn route, side by side in one run, on EfficientNet-B4's shapes.
+
+Both compute the Mahalanobis distances of a test set for 5 folds, 9 levels and the 6 modes of Table III, from the same
+features: the core reads all modes from one spectrum per fold and level, the scikit-learn route fits PCA and LedoitWolf
+once per mode. Features are drawn with a power-law spectrum; the distances must agree or the run fails.
+
+    python scripts/bench_core.py [--repeats 3] [--n 212]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+from sklearn.decomposition import PCA
+from sklearn.model_selection import KFold
+from threadpoolctl import threadpool_limits
+
+from gaussad_cli.gaussian.compression import Compression, Mode
+from gaussad_cli.gaussian.distances import mahalanobis, project
+from gaussad_cli.gaussian.shrinkage import shrink
+from gaussad_cli.gaussian.spectrum import fit_spectrum
+
+B4_DIMS = (48, 24, 32, 56, 112, 160, 272, 448, 1792)
+MODES: tuple[tuple[Mode, float | None], ...] = (
+    ("all", None),
+    ("pca", 0.99),
+    ("pca", 0.95),
+    ("npca", 0.01),
+    ("npca", 0.001),
+    ("npca", 0.0001),
+)
+Array = NDArray[Any]
+Route = Callable[[Array, Array], list[Array]]
+Folds = Sequence[tuple[Array, Array]]
+
+N_TEST = 115  # MVTec AD's mean
+
+
+def draw(n: int, dim: int, rng: np.random.Generator) -> Array:
+    """Features (n, D) float32 with variances that fall as 1/j^2 in a random basis, around a common offset."""
+    basis, _ = np.linalg.qr(rng.standard_normal((dim, dim)))
+    return (rng.standard_normal((n, dim)) / np.arange(1, dim + 1) @ basis + 0.3).astype(np.float32)
+
+
+def core(train: Array, test: Array) -> list[Array]:
+    """Distances (m,) per mode from one spectrum, on one BLAS thread as in `gaussad evaluate`."""
+    with threadpool_limits(1, user_api="blas"):
+        spectrum = fit_spectrum(train)
+        projection = project(spectrum, test)
+        return [mahalanobis(projection, spectrum, shrink(spectrum, Compression(mode, var))) for mode, var in MODES]
+
+
+def scikit_learn(train: Array, test: Array) -> list[Array]:
+    """Distances (m,) per mode as a user of scikit-learn would compute them, on all threads (one is not faster)."""
+    train, test = train.astype(np.float64), test.astype(np.float64)
+    return [_scikit_learn_mode(train, test, mode, var) for mode, var in MODES]
+
+
+def _scikit_learn_mode(train: Array, test: Array, mode: str, var: float | None) -> Array:
+    if var is not None:
+        pca = PCA(svd_solver="full").fit(train)
+        k = int(np.argmax(np.cumsum(pca.explained_variance_ratio_) > (var if mode == "pca" else 1 - var)))
+        last = min(len(train) - 1, train.shape[1])  # a PCA of n <= D has one component that is rounding noise
+        kept = slice(0, k + 1) if mode == "pca" else slice(max(k - 1, 0), last)
+        train, test = pca.transform(train)[:, kept], pca.transform(test)[:, kept]
+    return np.sqrt(LedoitWolf().fit(train).mahalanobis(test))
+
+
+def timed(route: Route, folds: Folds) -> tuple[float, list[list[Array]]]:
+    """Seconds and results of a route over the folds of one level."""
+    start = time.perf_counter()
+    results = [route(train, test) for train, test in folds]
+    return time.perf_counter() - start, results
+
+
+def best_times(folds: Folds, repeats: int) -> tuple[float, float, float]:
+    """Best seconds of the core and of scikit-learn, interleaved, and their largest relative difference."""
+    ours, theirs = [], []
+    for _ in range(repeats):
+        seconds, distances = timed(core, folds)
+        ours.append(seconds)
+        seconds, expected = timed(scikit_learn, folds)
+        theirs.append(seconds)
+    ratios = [a / b for x, y in zip(distances, expected, strict=True) for a, b in zip(x, y, strict=True)]
+    return min(ours), min(theirs), max(float(np.abs(ratio - 1).max()) for ratio in ratios)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--n", type=int, default=213, help="training images; a fold fits on 4/5 (default: 213, so 170)")
+    options = parser.parse_args()
+    rng = np.random.default_rng(0)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, best of {options.repeats}")
+    print(f"n = {options.n * 4 // 5} per fold, 5 folds, 6 modes, {N_TEST} test images")
+    print("level     D   core ms  scikit-learn ms   ratio  max rel. difference")
+    totals = np.zeros(2)
+    for level, dim in enumerate(B4_DIMS, start=1):
+        features = draw(options.n + N_TEST, dim, rng)
+        splits = KFold(5, shuffle=True, random_state=0).split(features[: options.n])
+        folds = [(features[fitted], features[options.n :]) for fitted, _ in splits]
+        core_s, sklearn_s, difference = best_times(folds, options.repeats)
+        totals += core_s, sklearn_s
+        times = f"{core_s * 1e3:>9.1f} {sklearn_s * 1e3:>16.1f} {sklearn_s / core_s:>7.1f}"
+        print(f"{level:>5} {dim:>5} {times} {difference:>20.1e}", flush=True)
+        if difference > 1e-8:
+            raise SystemExit(f"level {level}: distances differ by {difference:.1e} > 1e-8")
+    print(f"{'total':>11} {totals[0] * 1e3:>9.1f} {totals[1] * 1e3:>16.1f} {totals[1] / totals[0]:>7.1f}")
+
+
+if __name__ == "__main__":
+    main()
