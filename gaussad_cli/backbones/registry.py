@@ -5,6 +5,7 @@ Sizes, means and levels are those of the paper and its authors' run (PROTOCOL: p
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -177,10 +178,10 @@ def parse_levels(text: str | None, n_levels: int) -> tuple[int, ...]:
         return tuple(range(1, n_levels + 1))
     chosen: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()) or part.strip().endswith("-"):
+        match = re.fullmatch(r"\s*([0-9]+)(?:-([0-9]+))?\s*", part)
+        if match is None:
             raise UserError(f"--levels '{text}': write numbers and ranges, such as 7 or 1-7 or 1,3,5-7.")
-        low, high = int(first), int(last or first)
+        low, high = int(match[1]), int(match[2] or match[1])
         if not 1 <= low <= high <= n_levels:
             raise UserError(f"--levels '{text}': '{part.strip()}' is out of range, the levels are 1 to {n_levels}.")
         chosen.update(range(low, high + 1))

@@ -94,8 +94,8 @@ def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, le
         )
     if misfits := [name for name in needed if tensors[name].shape != own[name].shape]:
         raise UserError(
-            f"{checkpoint.path} does not fit {backbone.name}: {misfits[0]} is {tuple(tensors[misfits[0]].shape)} in the "
-            f"file and {tuple(own[misfits[0]].shape)} in the network. Is it for another backbone?"
+            f"{checkpoint.path} does not fit {backbone.name}: {misfits[0]} is {tuple(tensors[misfits[0]].shape)} in "
+            f"the file and {tuple(own[misfits[0]].shape)} in the network. Is it for another backbone?"
         )
     if broken := [name for name in needed if not bool(torch.isfinite(tensors[name]).all())]:
         raise UserError(f"{checkpoint.path} holds NaN or infinite values in {_some(broken)}: get the file again.")

@@ -15,7 +15,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 
-SPECTRUM_VERSION = 1  # raise it when the same features would give another spectrum
+SPECTRUM_VERSION = 2  # raise it when the same features would give another spectrum
 
 
 def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
@@ -79,6 +79,7 @@ def _spectrum(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Spectrum:
     return Spectrum(
         n=int(arrays[f"{prefix}n"]),
         mean=arrays[f"{prefix}mean"],
+        mean_remainder=arrays[f"{prefix}mean_remainder"],
         variances=arrays[f"{prefix}variances"],
         eigenvalues=arrays[f"{prefix}eigenvalues"],
         eigenvectors=arrays[f"{prefix}eigenvectors"],

@@ -37,8 +37,10 @@ def choose_device(device: str) -> torch.device:
     Raises
     ------
     UserError
-        If CUDA is asked for and there is none.
+        If there is no such device, or CUDA is asked for and there is none here.
     """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"unknown device '{device}'. Known: auto, cpu, cuda.")
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise UserError("--device cuda: torch finds no CUDA device here. Use --device cpu, or auto.")

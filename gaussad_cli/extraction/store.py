@@ -174,7 +174,10 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
         raise UserError(f"cannot read {path}: {error.strerror}. {_rebuild(folder)}") from None
     if hashlib.sha256(content).hexdigest() != entry.sha256:
         raise UserError(f"{path} was cut short or changed: it is not what its manifest says. {_rebuild(folder)}")
-    values = np.load(io.BytesIO(content), allow_pickle=False)
+    try:
+        values = np.load(io.BytesIO(content), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path} is not an array of numbers ({error}). {_rebuild(folder)}") from None
     if values.shape != entry.shape or str(values.dtype) != entry.dtype or len(values) != len(manifest.images):
         raise UserError(f"{path} is {values.dtype} {values.shape}, not what its manifest says. {_rebuild(folder)}")
     _check_finite(values, manifest, str(path))

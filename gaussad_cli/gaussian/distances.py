@@ -30,7 +30,7 @@ class Projection:
 
 def project(spectrum: Spectrum, features: ArrayLike) -> Projection:
     """Project test features (m, D) into the spectrum's eigenbasis."""
-    deviations = np.asarray(features, dtype=np.float64) - spectrum.mean
+    deviations = np.asarray(features, dtype=np.float64) - spectrum.mean - spectrum.mean_remainder
     components = deviations @ spectrum.eigenvectors
     if spectrum.rank < spectrum.dim:
         # Explicitly, not as |x - mu|^2 - |q|^2: that difference cancels where the residual is small.

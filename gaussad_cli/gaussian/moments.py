@@ -8,11 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
-def centre(features: ArrayLike) -> tuple[Array, Array]:
-    """Return the mean and the features centred on it.
+def centre(features: ArrayLike) -> tuple[Array, Array, Array]:
+    """Return the mean, what float64 cannot hold of it, and the features centred on their sum.
 
-    The mean is refined by the mean of the residuals. With a large common offset one pass leaves a residual of
-    about ``eps * offset`` in every row; that would show up as a spurious direction of variance.
+    With a large common offset the mean is off by about ``eps * offset``. Left in every row, that would show up as a
+    spurious direction of variance; left in the mean, as a distance of points that lie close to it.
 
     Parameters
     ----------
@@ -21,6 +21,7 @@ def centre(features: ArrayLike) -> tuple[Array, Array]:
     Returns
     -------
     mean : (D,) float64
+    remainder : (D,) float64, to be subtracted after the mean, not added to it
     centred : (n, D) float64, every column of which sums to zero to rounding
 
     Raises
@@ -35,7 +36,7 @@ def centre(features: ArrayLike) -> tuple[Array, Array]:
         raise ValueError("features hold NaN or infinite values")
     mean = x.mean(axis=0)
     centred = x - mean
-    correction = centred.mean(axis=0)
-    centred -= correction
+    remainder = centred.mean(axis=0)
+    centred -= remainder
     centred[:, (x == x[0]).all(axis=0)] = 0.0  # exactly: rounding must not give a constant feature a variance
-    return mean + correction, centred
+    return mean, remainder, centred

@@ -18,7 +18,7 @@ class Spectrum:
     Attributes
     ----------
     n : number of training features
-    mean : (D,) fold mean
+    mean, mean_remainder : (D,) fold mean, and what float64 cannot hold of it (see `centre`)
     variances : (D,) per-feature empirical variance, 1/n
     eigenvalues : (r,) of X'X/n, descending; those that are zero to rounding are left out, so r <= min(n - 1, D)
     eigenvectors : (D, r), orthonormal columns
@@ -27,6 +27,7 @@ class Spectrum:
 
     n: int
     mean: Array
+    mean_remainder: Array
     variances: Array
     eigenvalues: Array
     eigenvectors: Array
@@ -58,7 +59,7 @@ def fit_spectrum(features: ArrayLike) -> Spectrum:
     ValueError
         See :func:`gaussad_cli.gaussian.moments.centre`.
     """
-    mean, x = centre(features)
+    mean, remainder, x = centre(features)
     n, dim = x.shape
     left, singular, right = _thin_svd(x)
     rank = numerical_rank(singular, n, dim)
@@ -66,6 +67,7 @@ def fit_spectrum(features: ArrayLike) -> Spectrum:
     return Spectrum(
         n=n,
         mean=mean,
+        mean_remainder=remainder,
         variances=np.square(x).mean(axis=0),
         eigenvalues=np.square(singular[:rank]) / n,
         eigenvectors=np.ascontiguousarray(right[:rank].T),

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# The main job as a user meets it: a clean virtual environment, an ordinary (not editable) install, the demo.
+# Usage: scripts/smoke.sh [PYTHON]
+set -euo pipefail
+python=${1:-python3}
+root=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$python" -m venv "$work/venv"
+"$work/venv/bin/pip" install --quiet "${root}[demo]"
+cd "$work" # nothing of the source tree is in reach
+"$work/venv/bin/gaussad" demo
+"$work/venv/bin/gaussad" evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 \
+    --cache gaussad-demo/cache --out gaussad-demo/results | tee evaluation.txt
+
+# 8 scorings x (9 levels + sum) x 5 folds, and their header
+rows=$(wc -l < gaussad-demo/results/demo/metrics.csv)
+test "$rows" -eq 401 || { echo "smoke: $rows lines in metrics.csv, not 401"; exit 1; }
+grep -q '^sum ' evaluation.txt || { echo "smoke: evaluate printed no sum"; exit 1; }
+echo "smoke: passed"

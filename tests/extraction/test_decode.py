@@ -1,0 +1,112 @@
+"""Every supported file becomes 8-bit RGB by the documented rule."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from gaussad_cli.errors import ImageError
+from gaussad_cli.extraction.decode import read_rgb, read_square
+
+RGB = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+GRAY = RGB[..., 0]
+DEEP = np.random.default_rng(1).integers(0, 65536, (7, 9), dtype=np.uint16)
+THREE_GRAY = np.stack([GRAY] * 3, axis=2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "PNG", "TIFF"])
+def test_lossless_colour_files_keep_their_pixels(tmp_path, suffix):
+    Image.fromarray(RGB).save(tmp_path / f"x.{suffix}")
+    np.testing.assert_array_equal(read_rgb(tmp_path / f"x.{suffix}"), RGB)
+
+
+def test_lossless_webp_keeps_its_pixels(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.webp", lossless=True)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "x.webp"), RGB)
+
+
+def test_jpeg_equals_what_opencv_decodes_to_a_level(tmp_path):
+    smooth = cv2.resize(RGB, (90, 70), interpolation=cv2.INTER_LINEAR)
+    Image.fromarray(smooth).save(tmp_path / "x.jpg", quality=95, subsampling=0)
+    theirs = cv2.cvtColor(cv2.imread(str(tmp_path / "x.jpg")), cv2.COLOR_BGR2RGB)
+    assert np.abs(read_rgb(tmp_path / "x.jpg").astype(int) - theirs).max() <= 2
+
+
+def test_gray_is_repeated(tmp_path):
+    Image.fromarray(GRAY).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "x.png"), THREE_GRAY)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_dropped(tmp_path, mode):
+    base = RGB if mode == "RGBA" else GRAY[..., None]
+    Image.fromarray(np.concatenate([base, GRAY[..., None] // 2], axis=2)).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "x.png"), RGB if mode == "RGBA" else THREE_GRAY)
+
+
+@pytest.mark.parametrize("transparency", [None, 3])
+def test_palettes_are_resolved(tmp_path, transparency):
+    image = Image.fromarray(GRAY % 8).convert("P")
+    image.putpalette(RGB.reshape(-1)[:24].tobytes())
+    image.putdata((GRAY % 8).reshape(-1).tolist())
+    image.save(tmp_path / "x.png", **({} if transparency is None else {"transparency": transparency}))
+    np.testing.assert_array_equal(read_rgb(tmp_path / "x.png"), RGB.reshape(-1)[:24].reshape(8, 3)[GRAY % 8])
+
+
+def test_one_bit_becomes_black_and_white(tmp_path):
+    Image.fromarray(GRAY > 127).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(read_rgb(tmp_path / "x.png")[..., 1], np.where(GRAY > 127, 255, 0))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_of_16_bit_gray_the_high_byte_is_kept(tmp_path, suffix):
+    cv2.imwrite(str(tmp_path / f"x.{suffix}"), DEEP)
+    np.testing.assert_array_equal(read_rgb(tmp_path / f"x.{suffix}"), np.stack([DEEP // 256] * 3, axis=2))
+
+
+def test_of_16_bit_colour_the_high_byte_is_kept(tmp_path):
+    deep = np.stack([DEEP, DEEP[::-1], DEEP[:, ::-1]], axis=2)
+    cv2.imwrite(str(tmp_path / "x.png"), deep[..., ::-1])
+    np.testing.assert_array_equal(read_rgb(tmp_path / "x.png"), deep // 256)
+
+
+def test_the_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: shown rotated clockwise
+    Image.fromarray(RGB).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "x.png"), np.rot90(RGB, -1))
+
+
+def test_resize_is_opencvs_bilinear_on_bytes(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    np.testing.assert_array_equal(
+        read_square(tmp_path / "x.png", 4), cv2.resize(RGB, (4, 4), interpolation=cv2.INTER_LINEAR)
+    )
+
+
+def saved(tmp_path, suffix):
+    large = cv2.resize(RGB, (120, 90), interpolation=cv2.INTER_CUBIC)
+    Image.fromarray(large).save(tmp_path / f"x.{suffix}")
+    return tmp_path / f"x.{suffix}"
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6])
+def test_a_truncated_file_is_an_error_that_names_it(tmp_path, suffix, share):
+    path = saved(tmp_path, suffix)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(ImageError, match=rf"x\.{suffix}"):
+        read_rgb(path)
+
+
+def test_a_file_that_is_no_image_or_not_there_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "text.png").write_text("hello")
+    for name in ("text.png", "nowhere.png"):
+        with pytest.raises(ImageError, match=name):
+            read_rgb(tmp_path / name)
+
+
+def test_floating_point_pixels_have_no_rule(tmp_path):
+    Image.fromarray(DEEP.astype(np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(ImageError, match="8 or 16 bits"):
+        read_rgb(tmp_path / "x.tif")

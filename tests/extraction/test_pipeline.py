@@ -1,0 +1,184 @@
+"""Extraction into the cache with a stand-in for the network: resuming, extending, refusing."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gaussad_cli.datasets.index import find_categories
+from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.extraction import pipeline, store
+from gaussad_cli.extraction.pipeline import Extractor
+from tests.conftest import write_image
+
+RECIPE = store.Recipe("toy", 2, "none", "0" * 64, "native", input_size=16)
+
+
+class ToyEngine:
+    """Level 1: the mean colour; level 2: the mean of each of 4 rows. Counts images, and fails when told to."""
+
+    levels = (1, 2)
+
+    def __init__(self, fail_after=None):
+        self.seen, self.fail_after = 0, fail_after
+
+    def run(self, images):
+        if self.fail_after is not None and self.seen >= self.fail_after:
+            raise KeyboardInterrupt
+        self.seen += len(images)
+        values = images.astype(np.float32)
+        rows = values.reshape(len(images), 4, 4, 16, 3).mean(axis=(2, 3, 4))
+        return {level: {1: values.mean(axis=(1, 2)), 2: rows}[level] for level in self.levels}
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(pipeline, "SHARD", 4)
+
+
+def extractor(tmp_path, engine=None, cache="cache", **options):
+    return Extractor(engine or ToyEngine(), RECIPE, tmp_path / cache, "tiny", **{"batch_size": 2, **options})
+
+
+def features(tmp_path, category="knob", split="train", level=2, cache="cache"):
+    folder = store.split_folder(tmp_path / cache, "tiny", RECIPE, category, split)
+    return store.read_features(folder, store.read_manifest(folder), level)
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def nothing(_):
+    return None
+
+
+def test_what_is_there_is_not_done_again(tmp_path, tiny):
+    knob = find_categories(tiny)[0]
+    assert extractor(tmp_path)(knob, nothing) == 12
+    assert extractor(tmp_path)(knob, nothing) == 0
+
+
+def test_progress_counts_every_image_once(tmp_path, tiny):
+    knob = find_categories(tiny)[0]
+    for _ in range(2):
+        advanced = []
+        extractor(tmp_path)(knob, advanced.append)
+        assert sum(advanced) == 12
+
+
+@pytest.mark.parametrize("fail_after", [1, 3, 5, 7, 9])
+def test_interrupted_work_continues_to_the_same_bytes(tmp_path, tiny, fail_after):
+    knob = find_categories(tiny)[0]
+    extractor(tmp_path, cache="whole")(knob, nothing)
+    with pytest.raises(KeyboardInterrupt):
+        extractor(tmp_path, ToyEngine(fail_after))(knob, nothing)
+    second = ToyEngine()
+    extractor(tmp_path, second)(knob, nothing)
+    assert files(tmp_path / "cache") == files(tmp_path / "whole")
+    assert second.seen <= 12 - fail_after // 4 * 4 + 2  # whole shards of four are kept
+
+
+@pytest.mark.parametrize(("batch_size", "workers"), [(1, 0), (3, 1), (64, 4)])
+def test_features_do_not_depend_on_batch_size_and_workers(tmp_path, tiny, batch_size, workers):
+    knob = find_categories(tiny)[0]
+    extractor(tmp_path)(knob, nothing)
+    extractor(tmp_path, cache="other", batch_size=batch_size, workers=workers)(knob, nothing)
+    assert files(tmp_path / "cache") == files(tmp_path / "other")
+
+
+def test_a_changed_image_is_extracted_again(tmp_path, tiny):
+    extractor(tmp_path)(find_categories(tiny)[0], nothing)
+    before = features(tmp_path)
+    write_image(tiny / "knob/train/good/002.png", seed=99)
+    engine = ToyEngine()
+    extractor(tmp_path, engine)(find_categories(tiny)[0], nothing)
+    assert engine.seen == 6  # the training split; the test split is as it was
+    changed = (features(tmp_path) != before).any(axis=1)
+    assert changed.tolist() == [False, False, True, False, False, False]
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.write_bytes(path.read_bytes()[:-8]), lambda path: path.unlink()])
+def test_a_damaged_level_is_rebuilt(tmp_path, tiny, damage):
+    knob = find_categories(tiny)[0]
+    extractor(tmp_path)(knob, nothing)
+    whole = files(tmp_path / "cache")
+    damage(store.split_folder(tmp_path / "cache", "tiny", RECIPE, "knob", "train") / "level_1.npy")
+    with pytest.raises(UserError, match=r"level_1\.npy.*Run 'gaussad extract' again"):
+        features(tmp_path, level=1)
+    extractor(tmp_path)(knob, nothing)
+    assert files(tmp_path / "cache") == whole
+
+
+def test_levels_can_be_added_later(tmp_path, tiny):
+    knob = find_categories(tiny)[0]
+    first, second = ToyEngine(), ToyEngine()
+    first.levels, second.levels = (1,), (2,)
+    extractor(tmp_path, first)(knob, nothing)
+    extractor(tmp_path, second)(knob, nothing)
+    extractor(tmp_path, cache="whole")(knob, nothing)
+    assert files(tmp_path / "cache") == files(tmp_path / "whole")
+
+
+def test_a_bad_image_is_named_and_shards_before_it_are_kept(tmp_path, tiny):
+    (tiny / "knob/train/good/005.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match=r"005\.png"):
+        extractor(tmp_path)(find_categories(tiny)[0], nothing)
+    write_image(tiny / "knob/train/good/005.png", seed=5)
+    engine = ToyEngine()
+    extractor(tmp_path, engine)(find_categories(tiny)[0], nothing)
+    assert engine.seen == 12 - 4
+
+
+def test_features_that_are_not_finite_are_an_error_that_names_the_image(tmp_path, tiny):
+    class Broken(ToyEngine):
+        def run(self, images):
+            return {level: values * np.nan for level, values in super().run(images).items()}
+
+    with pytest.raises(UserError, match=r"NaN or infinite features for image knob/train/good/000\.png and 5 more"):
+        extractor(tmp_path, Broken())(find_categories(tiny)[0], nothing)
+
+
+def test_the_key_changes_with_everything_that_changes_the_numbers():
+    changes = {"weights_sha256": "1" * 64, "padding": "tf", "input_size": 17, "precision": "bf16", "epochs": 1}
+    keys = {replace(RECIPE, **{name: value}).key for name, value in changes.items()}
+    assert len(keys | {RECIPE.key}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:100], "JSONDecodeError"),
+        (lambda text: text.replace('"schema": 1', '"schema": 7'), "schema 7"),
+        (lambda text: text.replace('"images"', '"pictures"'), "KeyError"),
+        (lambda text: text.replace('"file": "level_1.npy"', '"file": "../../../level_1.npy"'), None),
+        (lambda text: text.replace('"levels"', '"levels": {"one": {}}, "old"'), "ValueError|KeyError"),
+        (lambda text: "[]", "TypeError"),
+    ],
+)
+def test_an_edited_manifest_is_an_error_that_names_it(tmp_path, tiny, change, message):
+    extractor(tmp_path)(find_categories(tiny)[0], nothing)
+    path = store.split_folder(tmp_path / "cache", "tiny", RECIPE, "knob", "train") / "manifest.json"
+    path.write_text(change(path.read_text()))
+    if message is None:  # a path in a manifest never leads out of its folder
+        assert features(tmp_path, level=1).shape == (6, 3)
+    else:
+        with pytest.raises(UserError, match=rf"manifest\.json.*({message})"):
+            features(tmp_path, level=1)
+
+
+def test_a_pickle_in_place_of_features_is_refused(tmp_path, tiny):
+    import hashlib
+    import io
+    import json
+
+    extractor(tmp_path)(find_categories(tiny)[0], nothing)
+    folder = store.split_folder(tmp_path / "cache", "tiny", RECIPE, "knob", "train")
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"code": 1}] * 6, dtype=object), allow_pickle=True)
+    (folder / "level_1.npy").write_bytes(buffer.getvalue())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["levels"]["1"]["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"level_1\.npy"):
+        features(tmp_path, level=1)

@@ -1,0 +1,65 @@
+"""The folder tree is the architecture: imports run one way, and importing does nothing."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import gaussad_cli
+
+PACKAGE = Path(gaussad_cli.__file__).parent
+# DESIGN.md: imports go downward only; `errors` and `files` serve all.
+LAYERS = ["tables", "evaluation", "comparators", "extraction", "backbones", "datasets", "gaussian"]
+PURE = {"numpy", "scipy", "gaussad_cli", "__future__", "dataclasses", "typing", "collections"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downward(path):
+    folder = path.relative_to(PACKAGE).parts[0]
+    allowed = LAYERS[LAYERS.index(folder) :] if folder in LAYERS else LAYERS
+    own = {name.split(".")[1] for name in imports(path) if name.startswith("gaussad_cli.")}
+    assert own <= {*allowed, "errors", "files", *({"cli"} if folder == "__main__.py" else ())}
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "gaussian").glob("*.py")), ids=lambda path: path.name)
+def test_the_core_needs_only_numpy_and_scipy_and_itself(path):
+    assert {name.split(".")[0] for name in imports(path)} <= PURE
+    own = {name for name in imports(path) if name.startswith("gaussad_cli")}
+    assert all(name.startswith("gaussad_cli.gaussian") for name in own)
+
+
+def test_help_loads_neither_torch_nor_pandas_nor_scikit_learn():
+    script = (
+        "import sys; sys.argv = ['gaussad', '--help']\n"
+        "from gaussad_cli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'timm', 'pandas', 'sklearn', 'scipy', 'numpy', 'cv2'} & set(sys.modules)\n"
+        "sys.exit(f'help imports {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "evaluate" in done.stdout
+
+
+def test_importing_every_module_prints_and_writes_nothing(tmp_path):
+    names = [
+        ".".join(("gaussad_cli", *path.relative_to(PACKAGE).with_suffix("").parts))
+        for path in PACKAGE.rglob("*.py")
+        if path.name not in ("__main__.py", "__init__.py")
+    ]
+    script = f"import importlib\nfor name in {names}: importlib.import_module(name)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert (done.stdout, done.stderr, list(tmp_path.iterdir())) == ("", "", [])
