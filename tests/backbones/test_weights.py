@@ -31,7 +31,9 @@ def load(path: Path, backbone=RESNET, levels=(1, 2, 3, 4, 5)):
 
 
 # ImageNet classes that the package's weights find in scikit-image's photographs (shared/weights/README.md).
-@pytest.mark.parametrize(("photograph", "label", "probability"), [("chelsea", 285, 0.40), ("coffee", 967, 0.94), ("rocket", 657, 0.32)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("photograph", "label", "probability"), [("chelsea", 285, 0.40), ("coffee", 967, 0.94), ("rocket", 657, 0.32)]
+)
 def test_lite0_with_renamed_weights_recognises_photographs(photograph, label, probability):
     import cv2
 
@@ -69,7 +71,7 @@ def test_b4_file_serves_levels_1_to_7_and_no_more(weights):
 
 def test_resnet18_file_serves_levels_1_to_4_and_no_more(weights):
     load(weights / "resnet18-levels1-4.pth", levels=(1, 2, 3, 4))
-    with pytest.raises(UserError, match="lacks 4 tensors .*Available: --levels 1-4"):
+    with pytest.raises(UserError, match=r"lacks 4 tensors .*Available: --levels 1-4"):
         load(weights / "resnet18-levels1-4.pth")
 
 
@@ -119,7 +121,7 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, resnet_tensors):
     torch.save(resnet_tensors, buffer)
     (tmp_path / "cut.pth").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
     assert not zipfile.is_zipfile(tmp_path / "cut.pth")
-    with pytest.raises(UserError, match="cut.pth"):
+    with pytest.raises(UserError, match=r"cut\.pth"):
         read_checkpoint(tmp_path / "cut.pth", "cut")
 
 

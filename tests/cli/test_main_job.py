@@ -76,7 +76,7 @@ def test_the_scores_file_holds_the_distances_behind_every_auroc(gaussad, tiny):
     metrics = read_metrics(Path("results"), None)
     metrics = metrics[metrics["category"] == "knob"]
     keys = ["level", "score", "mode", "var"]
-    by_key = {key: rows for key, rows in scores.groupby(keys, dropna=False)}
+    by_key = dict(list(scores.groupby(keys, dropna=False)))
     assert len(by_key) == 8 * 10
     for row in metrics.itertuples():
         rows = next(rows for key, rows in by_key.items() if list(map(str, key)) == [str(getattr(row, k)) for k in keys])

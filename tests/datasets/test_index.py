@@ -51,5 +51,5 @@ def test_the_folds_are_those_of_a_seeded_legacy_shuffle_cut_in_five():
 
 
 def test_an_unknown_category_is_an_error_that_suggests(tiny):
-    with pytest.raises(UserError, match="no category 'knop'.*Did you mean knob"):
+    with pytest.raises(UserError, match=r"no category 'knop'.*Did you mean knob"):
         find_categories(tiny, ["knop"])
