@@ -5,14 +5,18 @@ torch, timm and pandas are imported inside commands, so that help is instant.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from gaussad_cli import __version__
 from gaussad_cli.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from gaussad_cli.extraction.extract import Request
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -251,13 +255,13 @@ def demo(
         f"Features  {cache}\n"
         f"Results   {results / 'demo' / 'metrics.csv'}, scores/, tables/\n\n"
         "Next, on your own images in that layout:\n"
-        "  gaussad run --data YOUR_FOLDER --backbone efficientnet-lite0\n"
+        f"  {_program()} run --data YOUR_FOLDER --backbone efficientnet-lite0\n"
         "or a single score of what the demo extracted:\n"
-        f"  gaussad evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 --cache {cache} --out {results}"
+        f"  {_program()} evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 --cache {cache} --out {results}"
     )
 
 
-def _run_backbone(request: Any, out: Path) -> tuple[str, ...]:
+def _run_backbone(request: Request, out: Path) -> tuple[str, ...]:
     """Extract, fit and evaluate by one backbone; return the evaluation's warnings."""
     from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
     from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
@@ -289,6 +293,11 @@ def _render_tables(
 def _raise_warnings(warnings: tuple[str, ...]) -> None:
     if warnings:
         raise UserError(f"{' '.join(warnings)} All the rest is done.")
+
+
+def _program() -> str:
+    """Return what to type for `gaussad`: its path, where the shell would not find it (make's virtual environment)."""
+    return "gaussad" if shutil.which("gaussad") else sys.argv[0]
 
 
 def _note(text: str) -> None:

@@ -61,28 +61,35 @@ class Extractor:
         if set(self.engine.levels) <= set(whole):
             advance(len(images))
             return 0
-        done = self._extract_shards(images, entries, folder / _PARTIAL, advance)
+        shards, done = self._extract_shards(images, entries, folder / _PARTIAL, advance)
+        features = {
+            level: np.concatenate([shard[f"level_{level}"] for shard in shards]) for level in self.engine.levels
+        }
         manifest = store.Manifest(self.dataset, category.name, split, self.recipe, entries, whole)
-        store.write_features(folder, manifest, self._join_shards(entries, folder / _PARTIAL))
+        store.write_features(folder, manifest, features)
         with writing(folder / _PARTIAL):
             shutil.rmtree(folder / _PARTIAL)
         return done
 
     def _extract_shards(
         self, images: Sequence[ImageFile], entries: Sequence[store.ImageEntry], folder: Path, advance: Advance
-    ) -> int:
-        """Compute the shards that are not there yet, decoding ahead of the network."""
-        missing = []
-        for start in range(0, len(images), SHARD):
-            path = self._shard_path(entries, start, folder)
-            if store.read_arrays(path) is None:
-                missing.append((path, images[start : start + SHARD]))
+    ) -> tuple[list[dict[str, store.Features]], int]:
+        """Return all shards in order, and how many images were computed for it; decoding runs ahead of the network."""
+        starts = range(0, len(images), SHARD)
+        paths = [self._shard_path(entries, start, folder) for start in starts]
+        shards = [store.read_arrays(path) for path in paths]
+        missing = [images[start : start + SHARD] for start, shard in zip(starts, shards, strict=True) if shard is None]
+        squares = self._decoded([image for shard in missing for image in shard])
+        whole = []
+        for start, path, shard in zip(starts, paths, shards, strict=True):
+            n = len(images[start : start + SHARD])
+            if shard is None:
+                shard = self._run_shard(n, squares, advance)  # noqa: PLW2901
+                store.write_arrays(path, shard)
             else:
-                advance(len(images[start : start + SHARD]))
-        squares = self._decoded([image for _, shard in missing for image in shard])
-        for path, shard in missing:
-            store.write_arrays(path, self._run_shard(len(shard), squares, advance))
-        return sum(len(shard) for _, shard in missing)
+                advance(n)
+            whole.append(shard)
+        return whole, sum(map(len, missing))
 
     def _run_shard(self, n: int, squares: Iterator[NDArray[np.uint8]], advance: Advance) -> dict[str, store.Features]:
         batches = []
@@ -91,15 +98,6 @@ class Extractor:
             batches.append(self.engine.run(np.stack([next(squares) for _ in range(size)])))
             advance(size)
         return {f"level_{level}": np.concatenate([batch[level] for batch in batches]) for level in self.engine.levels}
-
-    def _join_shards(self, entries: Sequence[store.ImageEntry], folder: Path) -> dict[int, store.Features]:
-        shards = [
-            store.read_arrays(self._shard_path(entries, start, folder)) for start in range(0, len(entries), SHARD)
-        ]
-        return {
-            level: np.concatenate([shard[f"level_{level}"] for shard in shards if shard is not None])
-            for level in self.engine.levels
-        }
 
     def _shard_path(self, entries: Sequence[store.ImageEntry], start: int, folder: Path) -> Path:
         """Name a shard after its images and levels: one of other images or levels is never taken for it."""
