@@ -91,6 +91,11 @@ def _score_level(folder: Path, test: store.Manifest, level: int, scorings: Seque
         with suppress(UserError):  # a cache that can only be read: fitting again is cheap
             store_spectra(folder, level, spectra)
     features = store.read_features(folder / "test", test, level)
+    if features.shape[1] != spectra[0].dim:
+        raise UserError(
+            f"{folder}: level {level} has {spectra[0].dim} features in train and {features.shape[1]} in test. "
+            "Run gaussad extract again, or mend the features if they were made elsewhere."
+        )
     by_fold = [score_all(spectrum, project(spectrum, features), scorings) for spectrum in spectra]
     return [list(folds) for folds in zip(*by_fold, strict=True)]
 

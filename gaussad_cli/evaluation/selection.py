@@ -64,6 +64,10 @@ def select_levels(extraction: Extraction, category: str, levels: str | None) -> 
     """
     manifests = [read_manifest(extraction.folder / category / split) for split in ("train", "test")]
     there = tuple(sorted(set(manifests[0].levels) & set(manifests[1].levels)))
+    if not there:
+        raise UserError(
+            f"category '{category}' has no level in both splits in {extraction.folder}. Run gaussad extract."
+        )
     if levels is None:
         return there
     wanted = parse_levels(levels, extraction.recipe.n_levels)

@@ -117,18 +117,18 @@ def write_features(folder: Path, manifest: Manifest, features: Mapping[int, Feat
     Raises
     ------
     UserError
-        If a feature is NaN or infinite (names the image), or the folder cannot be written.
+        If features are not (N, D) float32, one is NaN or infinite (names the image), or the folder cannot be written.
     """
     entries = dict(manifest.levels)
     for level, values in features.items():
-        _check_finite(values, manifest, f"level {level}")
+        _check_form(values, manifest, f"level {level}")
         content = _npy_bytes(values)
         path = folder / f"level_{level}.npy"
         write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
         sha256 = hashlib.sha256(content).hexdigest()
         entries[level] = LevelEntry(path.name, tuple(values.shape), str(values.dtype), sha256)
     declared = dataclasses.replace(manifest, levels=dict(sorted(entries.items())))
-    write_json(folder / MANIFEST, {"schema": SCHEMA, **dataclasses.asdict(declared), "versions": _versions()})
+    write_json(folder / MANIFEST, _sealed({"schema": SCHEMA, **dataclasses.asdict(declared), "versions": _versions()}))
     return declared
 
 
@@ -138,13 +138,15 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     UserError
-        If it is missing, damaged, or of another schema version.
+        If it is missing, damaged, edited, or of another schema version.
     """
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_text("utf-8"))
         if content["schema"] != SCHEMA:
             raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_rebuild(folder)}")
+        if content != _sealed(content):
+            raise UserError(f"{path} was edited: it does not match its own digest. {_rebuild(folder)}")
         return Manifest(
             dataset=str(content["dataset"]),
             category=str(content["category"]),
@@ -153,7 +155,7 @@ def read_manifest(folder: Path) -> Manifest:
             images=tuple(ImageEntry(**image) for image in content["images"]),
             levels={int(level): _level_entry(entry) for level, entry in content["levels"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UserError(f"cannot read {path} ({reason}). {_rebuild(folder)}") from None
 
@@ -178,10 +180,10 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
         values = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"{path} is not an array of numbers ({error}). {_rebuild(folder)}") from None
-    if values.shape != entry.shape or str(values.dtype) != entry.dtype or len(values) != len(manifest.images):
+    if values.shape != entry.shape or str(values.dtype) != entry.dtype:
         raise UserError(f"{path} is {values.dtype} {values.shape}, not what its manifest says. {_rebuild(folder)}")
-    _check_finite(values, manifest, str(path))
-    return np.asarray(values, dtype=np.float32)
+    _check_form(values, manifest, str(path))
+    return np.asarray(values)
 
 
 def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> dict[int, LevelEntry]:
@@ -195,6 +197,12 @@ def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> 
     return {level: entry for level, entry in manifest.levels.items() if _is_whole(folder / entry.file, entry)}
 
 
+def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with its own digest, so that an edited one (a label, say) is found out."""
+    plain = json.loads(json.dumps({name: value for name, value in content.items() if name != "digest"}))
+    return {**plain, "digest": digest(plain)}
+
+
 def _level_entry(entry: Mapping[str, Any]) -> LevelEntry:
     name = Path(str(entry["file"])).name  # never outside the split's folder
     return LevelEntry(name, tuple(map(int, entry["shape"])), str(entry["dtype"]), str(entry["sha256"]))
@@ -203,12 +211,18 @@ def _level_entry(entry: Mapping[str, Any]) -> LevelEntry:
 def _is_whole(path: Path, entry: LevelEntry) -> bool:
     try:
         return sha256_of(path) == entry.sha256
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
 
 
-def _check_finite(values: NDArray[Any], manifest: Manifest, where: str) -> None:
-    bad = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+def _check_form(values: NDArray[Any], manifest: Manifest, where: str) -> None:
+    """Check that features are (N, D) float32, one row per image, and finite."""
+    n = len(manifest.images)
+    if values.dtype != np.float32 or values.ndim != 2 or len(values) != n or values.shape[1] == 0:
+        raise UserError(
+            f"{where}: features must be ({n}, D) float32, a row per image, not {values.dtype} {values.shape}."
+        )
+    bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         names = [image.name for image, is_bad in zip(manifest.images, bad, strict=True) if is_bad]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""

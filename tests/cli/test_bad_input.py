@@ -1,13 +1,14 @@
 """Each mistake: one line that says what, where and how to go on; exit 2; nothing lost."""
 
-import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gaussad_cli.evaluation.results import read_metrics
+from gaussad_cli.extraction import store
 from tests.conftest import assert_user_error, write_image
 
 LITE0 = ("--backbone", "efficientnet-lite0")
@@ -158,14 +159,14 @@ def test_two_extractions_must_be_told_apart(gaussad, tiny, extract, extracted):
 
 
 def test_two_weights_are_told_apart_by_key(gaussad, extracted):
-    other = extracted.with_name("0123456789abcdef")
-    shutil.copytree(extracted, other)
-    for manifest in other.rglob("manifest.json"):
-        content = json.loads(manifest.read_text())
-        content["recipe"]["weights"] = "mine@01234567"
-        manifest.write_text(json.dumps(content))
+    for path in sorted(extracted.rglob("manifest.json")):
+        manifest = store.read_manifest(path.parent)
+        recipe = replace(manifest.recipe, weights="mine@01234567", weights_sha256="01234567")
+        features = {3: store.read_features(path.parent, manifest, 3)}
+        other = store.split_folder(Path("cache"), "tiny", recipe, manifest.category, manifest.split)
+        store.write_features(other, replace(manifest, recipe=recipe), features)
     assert_user_error(gaussad("evaluate", *LITE0), "mine@01234567", "Choose with --key")
-    assert gaussad("evaluate", *LITE0, "--key", "0123").code == 0
+    assert gaussad("evaluate", *LITE0, "--key", recipe.key[:6]).code == 0
     assert set(read_metrics(Path("results"), None)["weights"]) == {"mine@01234567"}
 
 

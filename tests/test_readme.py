@@ -1,0 +1,34 @@
+"""What the README shows works as written."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from gaussad_cli.evaluation.results import read_metrics
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def test_features_made_elsewhere_are_dropped_in_and_evaluated(gaussad):
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    rng = np.random.default_rng(0)
+    names = {
+        "train_names": [f"train/good/{i}.png" for i in range(20)],
+        "test_names": [f"test/{label}/{i}.png" for label in ("good", "bent") for i in range(10)],
+        "train": rng.standard_normal((20, 8)).astype(np.float32),
+        "test": rng.standard_normal((20, 8)).astype(np.float32) + np.repeat([[0], [9]], 10, axis=0).astype(np.float32),
+    }
+    exec(snippet, names)
+    assert gaussad("evaluate", "--backbone", "my-net", "--score", "mahalanobis").code == 0
+    metrics = read_metrics(Path("results"), "my-data")
+    assert (len(metrics), set(metrics["auroc"])) == (5, {1.0})
+
+
+def test_every_command_of_the_readme_exists(gaussad):
+    commands = set(re.findall(r"gaussad (\w+)", README))
+    listed = gaussad("--help").out
+    assert {"extract", "fit", "evaluate", "tables", "run", "demo"} <= commands
+    for command in commands - {"features"}:
+        assert f"\n  {command} " in listed, command
