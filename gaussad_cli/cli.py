@@ -28,10 +28,16 @@ app = typer.Typer(
 )
 
 _KNOWN_TABLES = (1, 2, 3, 7)
+_FORMATS = ("text", "markdown", "csv")
 
 
 def _split(text: str | None) -> list[str] | None:
-    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+    if text is None:
+        return None
+    names = [part.strip() for part in text.split(",") if part.strip()]
+    if not names:
+        raise UserError("--categories is empty: name some, or leave it out for all.")
+    return names
 
 
 def _print_version(wanted: bool) -> None:
@@ -47,16 +53,27 @@ def _read_config(ctx: typer.Context, path: Path | None) -> Path | None:
 
         try:
             content = yaml.safe_load(path.read_text("utf-8"))
-        except (OSError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"cannot read {path}: {' '.join(str(error).split())}") from None
-        known = [str(parameter.name) for parameter in ctx.command.params]
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}.") from None
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
         if not isinstance(content, dict):
             raise UserError(f"{path}: wanted are lines such as 'backbone: [efficientnet-b4]'.")
-        for key in content:
-            if key not in known:
-                raise UserError(f"{path}: unknown key '{key}'.{did_you_mean(str(key), known)}")
-        ctx.default_map = content
+        ctx.default_map = _options(ctx, path, content)
     return path
+
+
+def _options(ctx: typer.Context, path: Path, content: dict[object, object]) -> dict[str, object]:
+    """Match keys to options by their long names; a list is repeated or joined by commas, as the option wants it."""
+    parameters = {option.removeprefix("--"): p for p in ctx.command.params for option in p.opts if option != "--config"}
+    options: dict[str, object] = {}
+    for key, value in content.items():
+        if (name := str(key).replace("_", "-")) not in parameters:
+            raise UserError(f"{path}: unknown key '{key}'.{did_you_mean(name, parameters)}")
+        parameter = parameters[name]
+        values = [str(one) for one in value] if isinstance(value, list) else [str(value)]
+        options[str(parameter.name)] = values if getattr(parameter, "multiple", False) else ",".join(values)
+    return options
 
 
 Data = Annotated[Path, typer.Option(help="Folder in the MVTec layout: <category>/train/good, <category>/test/<class>.")]
@@ -119,10 +136,11 @@ def extract(
         )
     )
     _note(
-        f"{report.extracted} images of {report.categories} categories extracted in {report.seconds:.0f} s, "
+        f"{report.extracted} images of {len(report.categories)} categories extracted in {report.seconds:.0f} s, "
         f"{report.already_there} were already there."
     )
     typer.echo(report.folder)
+    _raise_problems(report.problem)
 
 
 @app.command()
@@ -143,9 +161,10 @@ def fit(
     """
     from gaussad_cli.evaluation.dataset import Selection, fit_dataset
 
-    folder, fitted, total = fit_dataset(Selection(backbone, cache, dataset, _split(categories), levels, padding, key))
-    _note(f"{fitted} of {total} levels fitted, {total - fitted} were already there.")
-    typer.echo(folder)
+    report = fit_dataset(Selection(_name(backbone), cache, dataset, _split(categories), levels, padding, key))
+    _note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
+    typer.echo(report.folder)
+    _raise_problems(report.problem)
 
 
 @app.command()
@@ -172,11 +191,11 @@ def evaluate(
     from gaussad_cli.evaluation.scorings import choose_scorings
 
     scorings = choose_scorings(score, mode, var)
-    selection = Selection(backbone, cache, dataset, _split(categories), levels, padding, key)
+    selection = Selection(_name(backbone), cache, dataset, _split(categories), levels, padding, key)
     outcome = evaluate_dataset(selection, scorings, out)
     typer.echo(summarise(outcome.metrics, scorings))
     _note(f"Rows are in {outcome.path}.")
-    _raise_warnings(outcome.warnings)
+    _raise_problems(outcome.problem)
 
 
 @app.command()
@@ -191,7 +210,8 @@ def tables(
 
     Example: gaussad tables --table 3 --format markdown
     """
-    typer.echo(_render_tables(table, backbone, results, dataset, style), nl=False)
+    names = None if backbone is None else [_name(one) for one in backbone]
+    typer.echo(_render_tables(table, names, results, dataset, style), nl=False)
 
 
 @app.command()
@@ -221,20 +241,22 @@ def run(
 
     Example: gaussad run --config configs/table2.yaml --data mvtec
     """
-    from gaussad_cli.datasets.index import dataset_name
+    from gaussad_cli.datasets.index import dataset_name, find_categories
     from gaussad_cli.extraction.extract import Request
 
     if weights is not None and len(backbone) > 1:
         raise UserError("--weights is one backbone's file: run one --backbone at a time with it.")
-    name = dataset or dataset_name(data)
-    warnings: tuple[str, ...] = ()
-    for one in backbone:
-        warnings += _run_backbone(
-            Request(data, one, cache, name, _split(categories), levels, weights, padding, device, batch_size, workers),
-            out,
-        )
-    typer.echo(_render_tables(table, list(backbone), out, name, style), nl=False)
-    _raise_warnings(warnings)
+    _check_backbones(backbone, levels, padding)
+    _check_tables(table, style)
+    name = dataset_name(data) if dataset is None else dataset
+    names = [category.name for category in find_categories(data, _split(categories))]
+    requests = [
+        Request(data, one, cache, name, names, levels, weights, padding, device, batch_size, workers)
+        for one in map(_name, backbone)
+    ]
+    problems = [_run_backbone(request, out) for request in requests]
+    typer.echo(_render_tables(table, [request.backbone for request in requests], out, name, style, names), nl=False)
+    _raise_problems(*problems)
 
 
 @app.command()
@@ -261,38 +283,67 @@ def demo(
     )
 
 
-def _run_backbone(request: Request, out: Path) -> tuple[str, ...]:
-    """Extract, fit and evaluate by one backbone; return the evaluation's warnings."""
+def _run_backbone(request: Request, out: Path) -> str | None:
+    """Extract, fit and evaluate by one backbone; return what went wrong with some categories, if anything."""
     from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
     from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
     from gaussad_cli.extraction.extract import extract_dataset
 
     report = extract_dataset(request)
     _note(f"{request.backbone}: {report.extracted} images extracted in {report.seconds:.0f} s.")
-    selection = Selection(
-        request.backbone, request.cache, request.dataset, request.categories, request.levels, key=report.folder.name
-    )
-    return evaluate_dataset(selection, PAPER_SCORINGS, out).warnings
+    if not report.categories:
+        raise UserError(report.problem)
+    dataset, key = report.folder.parent.parent.name, report.folder.name
+    selection = Selection(request.backbone, request.cache, dataset, report.categories, request.levels, key=key)
+    outcome = evaluate_dataset(selection, PAPER_SCORINGS, out)
+    return " ".join(problem for problem in (report.problem, outcome.problem) if problem) or None
 
 
-def _render_tables(
-    numbers: list[int] | None, backbones: list[str] | None, results: Path, dataset: str | None, style: str
-) -> str:
-    from gaussad_cli.tables.write import STYLES, write_tables
+def _name(backbone: str) -> str:
+    """Return a backbone's name as the cache spells it; one that is not ours may be of features made elsewhere."""
+    from gaussad_cli.backbones.registry import BACKBONES
 
-    if style not in STYLES:
-        raise UserError(f"unknown format '{style}'. Known: {', '.join(STYLES)}.")
+    return backbone.lower() if backbone.lower() in BACKBONES else backbone
+
+
+def _check_backbones(backbones: list[str], levels: str | None, padding: str | None) -> None:
+    """Find wrong options before hours of work on the backbones before."""
+    from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
+
+    for backbone in map(find_backbone, backbones):
+        choose_padding(backbone, padding)
+        parse_levels(levels, backbone.n_levels)
+
+
+def _check_tables(numbers: list[int] | None, style: str) -> None:
+    if style not in _FORMATS:
+        raise UserError(f"unknown format '{style}'. Known: {', '.join(_FORMATS)}.")
     for number in numbers or ():
         if number not in _KNOWN_TABLES:
             raise UserError(f"no table {number}: known are {', '.join(map(str, _KNOWN_TABLES))}.")
-    folder, text = write_tables(numbers or _KNOWN_TABLES, backbones, results, dataset, style)
+
+
+def _render_tables(
+    numbers: list[int] | None,
+    backbones: list[str] | None,
+    results: Path,
+    dataset: str | None,
+    style: str,
+    categories: list[str] | None = None,
+) -> str:
+    """Write the tables to the results folder, and return their text."""
+    _check_tables(numbers, style)
+    from gaussad_cli.tables.write import write_tables
+
+    folder, text = write_tables(numbers or _KNOWN_TABLES, backbones, results, dataset, style, categories)
     _note(f"Tables are in {folder}.")
     return text
 
 
-def _raise_warnings(warnings: tuple[str, ...]) -> None:
-    if warnings:
-        raise UserError(f"{' '.join(warnings)} All the rest is done.")
+def _raise_problems(*problems: str | None) -> None:
+    """End with what went wrong with some categories, after all the rest is done."""
+    if said := [problem for problem in problems if problem]:
+        raise UserError(" ".join(said))
 
 
 def _program() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pickle
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,10 @@ def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, le
             f"{checkpoint.path} does not fit {backbone.name}: {misfits[0]} is {tuple(tensors[misfits[0]].shape)} in "
             f"the file and {tuple(own[misfits[0]].shape)} in the network. Is it for another backbone?"
         )
+    if odd := [
+        name for name in needed if not tensors[name].is_floating_point() or tensors[name].layout != torch.strided
+    ]:
+        raise UserError(f"{checkpoint.path} holds tensors that are not plain floating-point numbers: {_some(odd)}.")
     if broken := [name for name in needed if not bool(torch.isfinite(tensors[name]).all())]:
         raise UserError(f"{checkpoint.path} holds NaN or infinite values in {_some(broken)}: get the file again.")
     model.load_state_dict({name: tensors[name] for name in needed}, strict=False)
@@ -116,7 +121,7 @@ def available_levels(own: Iterable[str], backbone: Backbone, tensors: Iterable[s
 def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Rename efficientnet_pytorch's keys to timm's; timm's own, and torchvision's for ResNets, are the same already."""
     plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    if "_conv_stem.weight" not in plain:
+    if "_conv_stem.weight" not in plain or not hasattr(model, "blocks"):
         return plain
     prefixes = _efficientnet_pytorch_prefixes(model)
     renamed = {}
@@ -164,16 +169,20 @@ def _some(names: Iterable[str]) -> str:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
+    if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # torch's advice on odd files; the errors below say what is wrong
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not a plain torch weight file: it is damaged, or holds more than tensors and would have to be "
             "unpickled, which gaussad never does. Save its state dict, best as .safetensors."
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # torch raises almost anything on a damaged file
         raise UserError(f"{path} is damaged or not a torch weight file: {_first_line(error)}") from None
     return _state_dict(content, path)
 

@@ -67,7 +67,25 @@ def find_categories(root: Path, chosen: Sequence[str] | None = None) -> list[Cat
 
 def dataset_name(root: Path) -> str:
     """Return the name a data set goes by in cache and results: its folder's."""
-    return root.resolve().name
+    return checked_name(root.resolve().name)
+
+
+def checked_name(name: str) -> str:
+    """Return a data set's name if it can be a folder's name and written to a CSV file.
+
+    Raises
+    ------
+    UserError
+        If it cannot.
+    """
+    if name in ("", ".", "..") or set(name) & set("/\\") or not _is_text(name):
+        raise UserError(f"'{name!a}' cannot name a data set: give a plain name with --dataset.")
+    return name
+
+
+def _is_text(name: str) -> bool:
+    """Whether a file's name is valid UTF-8 (on Linux it need not be), so that results can name it."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _category_names(root: Path) -> list[str]:
@@ -93,7 +111,7 @@ def _index_category(folder: Path) -> Category:
         if not (folder / wanted).is_dir():
             raise UserError(f"category '{folder.name}' has no {wanted} folder ({folder / wanted}). {_leave_out()}")
     train = _images(folder, [folder / "train" / NORMAL])
-    test = _images(folder, sorted(path for path in (folder / "test").iterdir() if path.is_dir()))
+    test = _images(folder, _class_folders(folder / "test"))
     if len(train) < N_FOLDS:
         raise UserError(
             f"category '{folder.name}' has {len(train)} training images in {folder / 'train' / NORMAL}: "
@@ -106,13 +124,23 @@ def _index_category(folder: Path) -> Category:
     return Category(folder.name, train, test)
 
 
+def _class_folders(split: Path) -> list[Path]:
+    return sorted(path for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _images(category: Path, class_folders: Sequence[Path]) -> tuple[ImageFile, ...]:
-    return tuple(
-        ImageFile(path.relative_to(category).as_posix(), folder.name, path)
+    paths = [
+        (folder.name, path)
         for folder in class_folders
         for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    ]
+    for _, path in paths:
+        if path.is_symlink() and not path.exists():
+            raise UserError(f"{path} is a link to nowhere: get the image it stands for, or remove it.")
+        if not _is_text(str(path)):
+            raise UserError(f"the name of {str(path)!a} is not valid UTF-8, so results cannot name it: rename it.")
+    return tuple(ImageFile(path.relative_to(category).as_posix(), label, path) for label, path in paths)
 
 
 def _leave_out() -> str:

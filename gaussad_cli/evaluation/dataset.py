@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.evaluate import evaluate_category
 from gaussad_cli.evaluation.fitting import fit_level, store_spectra
@@ -29,8 +30,8 @@ class Selection:
     padding: str | None = None
     key: str | None = None
 
-    def resolve(self) -> tuple[Extraction, dict[str, tuple[int, ...]]]:
-        """Return the extraction, and the levels per category.
+    def resolve(self) -> tuple[Extraction, list[str]]:
+        """Return the extraction and its chosen categories.
 
         Raises
         ------
@@ -38,49 +39,83 @@ class Selection:
             If the options fit no extraction, or several.
         """
         extraction = select_extraction(self.cache, self.backbone, self.dataset, self.padding, self.key)
-        names = select_categories(extraction, self.categories)
-        return extraction, {name: select_levels(extraction, name, self.levels) for name in names}
+        return extraction, select_categories(extraction, self.categories)
 
 
-def fit_dataset(selection: Selection) -> tuple[Path, int, int]:
-    """Fit and store the spectra of every category, level and fold that are not stored yet.
+_SHOWN = 3  # problems told in full
 
-    Returns
-    -------
-    folder : of the extraction
-    fitted, total : counts of (category, level) pairs
-    """
-    extraction, levels = selection.resolve()
-    tasks = [(extraction.folder / name, level) for name, its_levels in levels.items() for level in its_levels]
-    n_fitted = 0
-    for category, level in tqdm(tasks, desc="fit", unit="level", disable=None, dynamic_ncols=True):
-        spectra, fitted = fit_level(category, level)
-        if fitted:
-            store_spectra(category, level, spectra)
-            n_fitted += 1
-    return extraction.folder, n_fitted, len(tasks)
+
+@dataclass(frozen=True)
+class FitReport:
+    """What a fit did: counts of (category, level) pairs, and what went wrong, if anything."""
+
+    folder: Path
+    fitted: int
+    already_there: int
+    problem: str | None
+
+
+def fit_dataset(selection: Selection) -> FitReport:
+    """Fit and store the spectra of every category, level and fold that are not stored yet."""
+    extraction, names = selection.resolve()
+    fitted, problems = [], []
+    for name in tqdm(names, desc="fit", unit="category", disable=None, dynamic_ncols=True):
+        try:
+            levels = select_levels(extraction, name, selection.levels)
+            fitted += [_fit_and_store(extraction.folder / name, level) for level in levels]
+        except UserError as problem:
+            problems.append(str(problem))
+    return FitReport(extraction.folder, sum(fitted), len(fitted) - sum(fitted), _joined(problems))
+
+
+def _fit_and_store(category: Path, level: int) -> bool:
+    """Return whether the level had to be fitted."""
+    spectra, fitted = fit_level(category, level)
+    if fitted:
+        store_spectra(category, level, spectra)
+    return fitted
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an evaluation gave: the rows written, where to, and a warning per category without an AUROC."""
+    """What an evaluation gave: the rows written, where to, and what went wrong, if anything."""
 
     metrics: pd.DataFrame
     path: Path
-    warnings: tuple[str, ...]
+    problem: str | None
 
 
 def evaluate_dataset(selection: Selection, scorings: Sequence[Scoring], out: Path) -> Outcome:
-    """Evaluate every category and write its rows before the next is begun."""
-    extraction, levels = selection.resolve()
-    frames, warnings = [], []
-    for name in tqdm(list(levels), desc="evaluate", unit="category", disable=None, dynamic_ncols=True):
-        evaluation = evaluate_category(extraction, name, levels[name], scorings)
+    """Evaluate every category and write its rows before the next is begun.
+
+    Raises
+    ------
+    UserError
+        If no category can be evaluated, or the results cannot be written. A category that cannot be evaluated, or has
+        no AUROC, does not keep the others back: it is reported.
+    """
+    extraction, names = selection.resolve()
+    frames, problems = [], []
+    for name in tqdm(names, desc="evaluate", unit="category", disable=None, dynamic_ncols=True):
+        try:
+            levels = select_levels(extraction, name, selection.levels)
+            evaluation = evaluate_category(extraction, name, levels, scorings)
+        except UserError as problem:
+            problems.append(str(problem))
+            continue
         results.save(out, extraction.dataset, name, evaluation.metrics, evaluation.scores)
         frames.append(evaluation.metrics)
-        warnings += [evaluation.warning] if evaluation.warning else []
+        problems += [evaluation.warning] if evaluation.warning else []
+    if not frames:
+        raise UserError(_joined(problems) or "nothing to evaluate.")
     metrics = pd.concat(frames, ignore_index=True)
-    return Outcome(metrics, results.metrics_path(out, extraction.dataset), tuple(warnings))
+    return Outcome(metrics, results.metrics_path(out, extraction.dataset), _joined(problems))
+
+
+def _joined(problems: Sequence[str]) -> str | None:
+    """Make one message of several; many are seldom different."""
+    more = f" And {len(problems) - _SHOWN} more categories have problems." if len(problems) > _SHOWN else ""
+    return " ".join(problems[:_SHOWN]) + more if problems else None
 
 
 def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:

@@ -72,7 +72,10 @@ def _read(category: Path, level: int, source: str) -> list[Spectrum] | None:
     arrays = store.read_arrays(_path(category, level))
     if arrays is None or str(arrays.get("source")) != source:
         return None
-    return [_spectrum(arrays, f"{fold}_") for fold in range(N_FOLDS)]
+    try:
+        return [_spectrum(arrays, f"{fold}_") for fold in range(N_FOLDS)]
+    except (KeyError, ValueError, TypeError):  # incomplete: it is fitted again
+        return None
 
 
 def _spectrum(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Spectrum:

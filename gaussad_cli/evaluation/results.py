@@ -55,8 +55,11 @@ def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
     if dataset is None or not path.is_file():
         raise UserError(f"no results: {path} is not there. Run first: gaussad evaluate --backbone NAME --out {results}")
     text = _read(path, METRICS)
-    numbers = [column for column in METRICS if column not in IDENTITY or column == "var"]
-    return text.assign(**{column: pd.to_numeric(text[column]) for column in [*numbers, "epochs"]})
+    numbers = [*(column for column in METRICS if column not in IDENTITY), "var", "epochs"]
+    try:
+        return text.assign(**{column: pd.to_numeric(text[column]) for column in numbers})
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}. {_REMEDY}") from None
 
 
 def _merge(path: Path, rows: pd.DataFrame, columns: list[str]) -> None:
@@ -77,7 +80,15 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
         raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}. {_REMEDY}") from None
     if list(text.columns) != columns:
         raise UserError(f"{path} does not have the columns of a gaussad results file. {_REMEDY}")
+    if text.empty or (text[["dataset", "category", "level", "score"]] == "").any(axis=None) or _is_cut(path):
+        raise UserError(f"{path} was cut short or edited. {_REMEDY}")
     return text
+
+
+def _is_cut(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, 2)
+        return file.read() != b"\n"
 
 
 def _as_text(source: Path | io.StringIO) -> pd.DataFrame:

@@ -7,6 +7,7 @@ straight to the square (OpenCV ``INTER_LINEAR`` on uint8, PROTOCOL: preprocessin
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import cv2
@@ -38,8 +39,9 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         If the file is gone, empty, truncated, not an image, absurdly large, or of a pixel format without a rule.
     """
     try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
+        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
+            warnings.simplefilter("ignore")  # about odd metadata; what cannot be decoded raises
+            is_png, upright = image.format == "PNG", ImageOps.exif_transpose(image)
             pixels = np.asarray(upright) if upright.mode.startswith(("I", "F")) else np.asarray(upright.convert("RGB"))
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image{' (it is empty)' if _is_empty(path) else ''}: {_REMEDY}") from None
@@ -47,17 +49,16 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         raise ImageError(f"{path} claims more pixels than can be meant: {_REMEDY}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise ImageError(f"cannot read the image {path} ({error}): {_REMEDY}") from None
-    return pixels if pixels.ndim == 3 else _high_byte(pixels, path)
-
-
-_REMEDY = "replace or remove it, then run again."
-
-
-def _high_byte(pixels: np.ndarray, path: Path) -> NDArray[np.uint8]:
-    """Turn one channel of 16-bit integers into 8-bit RGB; Pillow reads 16-bit colour as its high bytes by itself."""
-    if not np.issubdtype(pixels.dtype, np.integer) or pixels.min() < 0 or pixels.max() > 0xFFFF:
+    if pixels.ndim == 3:
+        return pixels
+    # Pillow before 10.3 reads 16-bit PNG as 32-bit integers; in any other file those are no 16 bits.
+    if pixels.dtype.kind not in ("u", "i") or (pixels.dtype.itemsize > 2 and not is_png):
         raise ImageError(f"{path} has {pixels.dtype} pixels, for which there is no rule: save it with 8 or 16 bits.")
     return np.repeat((pixels >> 8).astype(np.uint8)[..., None], 3, axis=2)
+
+
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the suffix; Pillow's others can start programs
+_REMEDY = "replace or remove it, then run again."
 
 
 def _is_empty(path: Path) -> bool:

@@ -12,8 +12,8 @@ from tqdm import tqdm
 from gaussad_cli.backbones.network import build_network
 from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
 from gaussad_cli.backbones.weights import find_checkpoint
-from gaussad_cli.datasets.index import Category, dataset_name, find_categories
-from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
+from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction.engine import TorchEngine
 from gaussad_cli.extraction.pipeline import Extractor
 from gaussad_cli.extraction.store import Recipe
@@ -41,10 +41,11 @@ class Report:
     """What an extraction did."""
 
     folder: Path
-    categories: int
+    categories: tuple[str, ...]  # those that are complete now
     extracted: int
     already_there: int
     seconds: float
+    problem: str | None  # what kept the others from being complete
 
 
 def extract_dataset(request: Request) -> Report:
@@ -53,8 +54,8 @@ def extract_dataset(request: Request) -> Report:
     Raises
     ------
     UserError
-        If an option, the data, or the weights cannot be used; or, after all other categories are done, if some images
-        could not be read.
+        If an option, the data, or the weights cannot be used, or the cache cannot be written. An image that cannot be
+        read is reported instead: the other categories are extracted.
     """
     backbone = find_backbone(request.backbone)
     padding = choose_padding(backbone, request.padding)
@@ -70,26 +71,31 @@ def extract_dataset(request: Request) -> Report:
         padding=padding,
         input_size=backbone.input_size,
     )
-    dataset = request.dataset or dataset_name(request.data)
+    dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
     extractor = Extractor(engine, recipe, request.cache, dataset, request.batch_size, request.workers)
     start = time.perf_counter()
-    extracted = _extract_categories(extractor, categories)
-    total = sum(len(category.train) + len(category.test) for category in categories)
-    folder = request.cache / dataset / recipe.backbone / recipe.key
-    return Report(folder, len(categories), extracted, total - extracted, time.perf_counter() - start)
+    extracted, problems = _extract_categories(extractor, categories)
+    done = [category for category in categories if category.name not in problems]
+    there = sum(len(category.train) + len(category.test) for category in done) - sum(extracted.values())
+    problem = f"{'; '.join(problems.values())} {len(done)} of {len(categories)} categories are done and kept."
+    return Report(
+        folder=request.cache / dataset / recipe.backbone / recipe.key,
+        categories=tuple(category.name for category in done),
+        extracted=sum(extracted.values()),
+        already_there=there,
+        seconds=time.perf_counter() - start,
+        problem=problem if problems else None,
+    )
 
 
-def _extract_categories(extractor: Extractor, categories: Sequence[Category]) -> int:
-    """Extract one category after the other; one with an image that cannot be read does not keep the others back."""
-    extracted, problems = 0, []
+def _extract_categories(extractor: Extractor, categories: Sequence[Category]) -> tuple[dict[str, int], dict[str, str]]:
+    """Extract one category after the other; return images extracted, and problems with images, by category."""
+    extracted, problems = {}, {}
     for category in categories:
         images = len(category.train) + len(category.test)
         with tqdm(total=images, desc=category.name, unit="img", disable=None, dynamic_ncols=True) as bar:
             try:
-                extracted += extractor(category, bar.update)
+                extracted[category.name] = extractor(category, bar.update)
             except ImageError as problem:
-                problems.append(str(problem))
-    if problems:
-        finished = len(categories) - len(problems)
-        raise UserError(f"{'; '.join(problems)} {finished} of {len(categories)} categories are done and kept.")
-    return extracted
+                problems[category.name] = str(problem)
+    return extracted, problems

@@ -17,7 +17,7 @@ from gaussad_cli.datasets.index import SPLITS, Category, ImageFile, Split
 from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction import store
 from gaussad_cli.extraction.decode import read_square
-from gaussad_cli.files import sha256_of, writing
+from gaussad_cli.files import sha256_of
 
 SHARD = 64  # images committed together: what an interruption can cost
 _PARTIAL = "partial"
@@ -59,6 +59,7 @@ class Extractor:
         entries = tuple(store.ImageEntry(image.name, image.label, _content_hash(image)) for image in images)
         whole = store.whole_levels(folder, self.recipe, entries)
         if set(self.engine.levels) <= set(whole):
+            shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
             advance(len(images))
             return 0
         shards, done = self._extract_shards(images, entries, folder / _PARTIAL, advance)
@@ -67,8 +68,7 @@ class Extractor:
         }
         manifest = store.Manifest(self.dataset, category.name, split, self.recipe, entries, whole)
         store.write_features(folder, manifest, features)
-        with writing(folder / _PARTIAL):
-            shutil.rmtree(folder / _PARTIAL)
+        shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
         return done
 
     def _extract_shards(

@@ -13,7 +13,9 @@ import io
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.files import sha256_of, write_json, write_whole
 
 SCHEMA = 1
@@ -34,6 +36,8 @@ Features = NDArray[np.float32]
 @dataclass(frozen=True)
 class Recipe:
     """Everything that changes the numbers of an extraction, short of the images; hashed into the cache's `key`.
+
+    The weights' label is not: the same file under another name gives the same numbers.
 
     Attributes
     ----------
@@ -60,7 +64,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """Folder name in the cache, 16 hexadecimal digits."""
-        return digest(dataclasses.asdict(self))[:16]
+        return digest({**dataclasses.asdict(self), "weights": None})[:16]
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
             images=tuple(ImageEntry(**image) for image in content["images"]),
             levels={int(level): _level_entry(entry) for level, entry in content["levels"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UserError(f"cannot read {path} ({reason}). {_rebuild(folder)}") from None
 
@@ -226,7 +230,7 @@ def _check_form(values: NDArray[Any], manifest: Manifest, where: str) -> None:
     if bad.any():
         names = [image.name for image, is_bad in zip(manifest.images, bad, strict=True) if is_bad]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise UserError(
+        raise ImageError(
             f"{where}: NaN or infinite features for image {manifest.category}/{names[0]}{more}. "
             "Check the image and the weights."
         )
@@ -286,8 +290,13 @@ class Extraction:
 
     def categories(self) -> list[str]:
         """Names of the categories of which both splits are there."""
-        done = (path.parent.parent.name for path in self.folder.glob(f"*/train/{MANIFEST}"))
-        return sorted(name for name in done if (self.folder / name / "test" / MANIFEST).is_file())
+        return self.category_names(self.folder)
+
+    @staticmethod
+    def category_names(folder: Path) -> list[str]:
+        """Names of the complete categories in a key's folder."""
+        done = (path.parent.parent.name for path in folder.glob(f"*/train/{MANIFEST}"))
+        return sorted(name for name in done if (folder / name / "test" / MANIFEST).is_file())
 
 
 def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> list[Extraction]:
@@ -299,9 +308,17 @@ def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> 
         If a manifest cannot be read.
     """
     found = []
-    for folder in sorted(cache.glob(f"{dataset or '*'}/{backbone}/*/")):
-        manifests = sorted(folder.glob(f"*/train/{MANIFEST}"))
-        if manifests:
-            extraction = Extraction(folder.parent.parent.name, folder, read_manifest(manifests[0].parent).recipe)
-            found += [extraction] if extraction.categories() else []
+    for folder in sorted(cache.glob(f"{escape(dataset) if dataset else '*'}/{escape(backbone)}/*/")):
+        name = folder.parent.parent.name
+        if Extraction.category_names(folder):
+            found.append(Extraction(name, folder, _first_recipe(folder)))
     return found
+
+
+def _first_recipe(folder: Path) -> Recipe:
+    """Return the recipe of a key's folder, from the first manifest that can be read."""
+    splits = [path.parent for path in sorted(folder.glob(f"*/train/{MANIFEST}"))]
+    for split in splits[:-1]:
+        with suppress(UserError):
+            return read_manifest(split).recipe
+    return read_manifest(splits[-1]).recipe

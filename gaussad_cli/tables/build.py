@@ -59,8 +59,9 @@ class Table:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """All categories that any cell is a mean over."""
-        return tuple(sorted({name for row in self.cells for cell in row for name in cell.categories}))
+        """All categories that were run, whether their AUROC is defined or not."""
+        cells = [cell for row in self.cells for cell in row]
+        return tuple(sorted({name for cell in cells for name in (*cell.categories, *cell.undefined)}))
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,7 @@ def _notes(table: Table, wanted: Sequence[Column]) -> tuple[str, ...]:
     if undefined := sorted({name for cell in cells for name in cell.undefined}):
         notes.append(
             f"AUROC is undefined in some cells for {', '.join(undefined)}: SED fails where a feature has no variance, "
-            "and every score where the test set has one class only."
+            "every score where the training images are all alike or the test set has one class only."
         )
     if left_out := [column.title for column in wanted if column not in table.columns]:
         notes.append(f"Not evaluated: {', '.join(left_out)}.")

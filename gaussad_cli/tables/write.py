@@ -15,9 +15,18 @@ STYLES = {"text": "txt", "markdown": "md", "csv": "csv"}  # format -> suffix
 
 
 def write_tables(
-    numbers: Sequence[int], backbones: Sequence[str] | None, results: Path, dataset: str | None, style: str
+    numbers: Sequence[int],
+    backbones: Sequence[str] | None,
+    results: Path,
+    dataset: str | None,
+    style: str,
+    categories: Sequence[str] | None = None,
 ) -> tuple[Path, str]:
     """Build the tables, write each in every format to ``<results>/<dataset>/tables/``, and return one format's text.
+
+    Parameters
+    ----------
+    categories : only these; None for all in the results
 
     Raises
     ------
@@ -25,6 +34,8 @@ def write_tables(
         If there are no results, or nothing of these tables was evaluated.
     """
     metrics = read_metrics(results, dataset)
+    if categories is not None:
+        metrics = metrics[metrics["category"].isin(categories)]
     built = {number: build_tables(number, metrics, backbones) for number in numbers}
     tables = [table for group in built.values() for table in group]
     if not tables:

@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gaussad_cli.evaluation.results import read_metrics
@@ -62,7 +63,7 @@ def test_a_test_set_of_one_class_has_no_auroc_and_the_others_go_on(gaussad, extr
     shutil.rmtree(tiny / "knob/test" / ({"good", "scratch"} - {kept}).pop())
     assert extract().code == 0
     result = gaussad("evaluate", *LITE0)
-    assert_user_error(result, "AUROC is undefined for 'knob'", absent, "All the rest is done")
+    assert_user_error(result, "AUROC is undefined for 'knob'", absent)
     auroc = read_metrics(Path("results"), None).groupby("category")["auroc"]
     assert auroc.count()["knob"] == 0
     assert auroc.count()["lid"] == 8 * 5
@@ -95,6 +96,79 @@ def test_a_bad_image_is_named_and_the_other_categories_are_done(gaussad, extract
 def test_options_that_cannot_be(gaussad, tiny, options, fragments):
     assert_user_error(gaussad("extract", "--data", tiny, *options), *fragments)
     assert not Path("cache").exists()
+
+
+def test_run_goes_on_with_the_categories_whose_images_can_be_read(gaussad, tiny):
+    (tiny / "knob/train/good/003.png").write_bytes(b"no image")
+    done = gaussad("run", "--data", tiny, *LITE0, "--levels", "3")
+    assert_user_error(done, "knob/train/good/003.png", "1 of 2 categories are done")
+    assert "lid" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "fragments"),
+    [
+        (("--format", "pdf"), ("unknown format 'pdf'",)),
+        (("--table", "9"), ("no table 9",)),
+        (("--backbone", "resnet-19"), ("Did you mean resnet-18?",)),
+        (("--backbone", "resnet-18", "--levels", "9"), ("out of range",)),
+        (("--backbone", "resnet-18", "--weights", "x.pth"), ("one --backbone at a time",)),
+        (("--dataset", "../evil"), ("cannot name a data set",)),
+        (("--categories", " ,"), ("--categories is empty",)),
+    ],
+)
+def test_run_finds_wrong_options_before_any_work(gaussad, tiny, options, fragments):
+    assert_user_error(gaussad("run", "--data", tiny, *LITE0, *options), *fragments)
+    assert not Path("cache").exists()
+
+
+def test_weights_of_another_family_are_named(gaussad, tiny):
+    from gaussad_cli.backbones.registry import find_backbone
+    from gaussad_cli.backbones.weights import find_checkpoint
+
+    lite = find_checkpoint(find_backbone("efficientnet-lite0"), None).path
+    result = gaussad("extract", "--data", tiny, "--backbone", "resnet-18", "--weights", lite)
+    assert_user_error(result, "holds no tensor of resnet-18", "another backbone")
+
+
+def test_a_link_to_nowhere_is_named(extract, tiny):
+    (tiny / "lid/train/good/link.png").symlink_to("nowhere.png")
+    assert_user_error(extract(), "lid/train/good/link.png", "link to nowhere")
+
+
+def test_a_damaged_category_does_not_keep_the_others_from_evaluation(gaussad, extracted):
+    (extracted / "knob/train/manifest.json").write_text("{")
+    assert_user_error(gaussad("evaluate", *LITE0), "knob/train/manifest.json", "Run 'gaussad extract' again")
+    assert set(read_metrics(Path("results"), None)["category"]) == {"lid"}
+
+
+def test_results_cut_short_are_named_and_left_alone(gaussad, extracted):
+    gaussad("evaluate", *LITE0)
+    path = Path("results/tiny/metrics.csv")
+    path.write_bytes(path.read_bytes()[:-20])
+    cut = path.read_bytes()
+    assert_user_error(gaussad("tables"), "metrics.csv was cut short")
+    assert_user_error(gaussad("evaluate", *LITE0), "metrics.csv was cut short", "Move it away")
+    assert path.read_bytes() == cut
+
+
+def test_spectra_that_are_incomplete_are_fitted_again(gaussad, extracted):
+    gaussad("evaluate", *LITE0)
+    before = Path("results/tiny/metrics.csv").read_bytes()
+    spectra = extracted / "knob/spectra/level_3.npz"
+    with np.load(spectra, allow_pickle=False) as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != "3_mean"}
+    np.savez(spectra, **kept)
+    assert gaussad("evaluate", *LITE0).code == 0
+    assert Path("results/tiny/metrics.csv").read_bytes() == before
+
+
+def test_training_images_that_are_all_alike_have_no_auroc_and_the_table_says_so(gaussad, extract, tiny):
+    for number in range(1, 6):
+        shutil.copyfile(tiny / "knob/train/good/000.png", tiny / f"knob/train/good/00{number}.png")
+    extract()
+    gaussad("evaluate", *LITE0)
+    assert "undefined in some cells for knob" in gaussad("tables", "--table", "3").out
 
 
 def test_evaluate_before_extract_says_what_to_run(gaussad):

@@ -42,8 +42,8 @@ def test_extract_fit_evaluate_tables(gaussad, tiny):
         "manifest.json",
     ]
     fitted = gaussad("fit", *LITE0)
-    assert (fitted.code, fitted.err) == (0, "18 of 18 levels fitted, 0 were already there.\n")
-    assert "0 of 18 levels fitted" in gaussad("fit", *LITE0).err
+    assert (fitted.code, fitted.err) == (0, "18 levels fitted, 0 were already there.\n")
+    assert "0 levels fitted, 18 were" in gaussad("fit", *LITE0).err
 
     evaluated = gaussad("evaluate", *LITE0, "--mode", "npca", "--var", "0.01")
     assert evaluated.code == 0, evaluated.err
@@ -118,6 +118,27 @@ def test_a_config_file_gives_options_and_the_command_line_wins(gaussad, tiny):
     assert_user_error(
         gaussad("run", "--config", "c.yaml", "--data", tiny), "unknown key 'backbones'. Did you mean backbone?"
     )
+
+
+def test_a_config_file_takes_lists_scalars_and_option_names(gaussad, tiny):
+    Path("c.yaml").write_text(
+        "backbone: efficientnet-lite0\nlevels: [3, 5]\ncategories: [lid]\nbatch-size: 3\nformat: csv\n"
+    )
+    done = gaussad("run", "--config", "c.yaml", "--data", tiny)
+    assert done.code == 0, done.err
+    assert done.out.startswith("table,backbone,")
+    assert set(read_metrics(Path("results"), None)["level"]) == {"3", "5", "sum:3,5"}
+
+
+def test_backbone_names_may_be_in_either_case(gaussad, tiny):
+    assert gaussad("run", "--data", tiny, "--backbone", "EfficientNet-Lite0", "--levels", "3").code == 0
+    assert gaussad("evaluate", "--backbone", "EFFICIENTNET-LITE0").code == 0
+    assert gaussad("tables", "--backbone", "EfficientNet-lite0").code == 0
+
+
+def test_run_reports_the_categories_of_its_data_and_no_others(gaussad, tiny):
+    gaussad("run", "--data", tiny, *LITE0, "--levels", "3")
+    assert "1 category: lid" in gaussad("run", "--data", tiny, *LITE0, "--levels", "3", "--categories", "lid").out
 
 
 def test_demo_ends_with_tables_where_files_went_and_what_is_next(gaussad):

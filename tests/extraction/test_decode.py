@@ -110,3 +110,16 @@ def test_floating_point_pixels_have_no_rule(tmp_path):
     Image.fromarray(DEEP.astype(np.float32)).save(tmp_path / "x.tif")
     with pytest.raises(ImageError, match="8 or 16 bits"):
         read_rgb(tmp_path / "x.tif")
+
+
+def test_32_bit_integers_have_no_rule(tmp_path):
+    Image.fromarray(DEEP.astype(np.int32)).save(tmp_path / "x.tif")
+    with pytest.raises(ImageError, match="8 or 16 bits"):
+        read_rgb(tmp_path / "x.tif")
+
+
+def test_a_format_that_is_not_supported_is_refused_whatever_its_name(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.eps")
+    (tmp_path / "x.eps").rename(tmp_path / "x.png")
+    with pytest.raises(ImageError, match="is not an image"):
+        read_rgb(tmp_path / "x.png")

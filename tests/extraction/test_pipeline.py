@@ -144,6 +144,7 @@ def test_the_key_changes_with_everything_that_changes_the_numbers():
     changes = {"weights_sha256": "1" * 64, "padding": "tf", "input_size": 17, "precision": "bf16", "epochs": 1}
     keys = {replace(RECIPE, **{name: value}).key for name, value in changes.items()}
     assert len(keys | {RECIPE.key}) == len(changes) + 1
+    assert replace(RECIPE, weights="another name of the same file").key == RECIPE.key
 
 
 @pytest.mark.parametrize(
