@@ -92,7 +92,7 @@ def _paper(cell: Cell) -> str:
 
 
 def _difference(cell: Cell) -> str:
-    return NOTHING if cell.difference is None else f"{cell.difference:+.1f}"
+    return NOTHING if cell.difference is None else f"{round(cell.difference, 1) + 0.0:+.1f}"  # never -0.0
 
 
 def _with_sem(mean: float, sem: float | None) -> str:

@@ -113,3 +113,9 @@ def test_markdown_has_a_cell_per_column():
     (table,) = build_tables(3, rows(["bottle"]))
     body = [line for line in as_markdown(table).splitlines() if line.startswith("|")]
     assert {line.count("|") for line in body} == {8}
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    (table,) = build_tables(1, rows(["bottle"], auroc=lambda *_: 0.9666))  # level 7, Mahalanobis: 96.7 in the paper
+    line = next(line for line in as_text(table).splitlines() if line.startswith("7"))
+    assert line.endswith("+0.0")
