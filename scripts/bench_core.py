@@ -37,8 +37,8 @@ MODES: tuple[tuple[Mode, float | None], ...] = (
     ("npca", 0.0001),
 )
 Array = NDArray[Any]
-Route = Callable[[Array, Array], list[Array]]
 Folds = Sequence[tuple[Array, Array]]
+Route = Callable[[Folds], list[list[Array]]]
 
 N_TEST = 115  # MVTec AD's mean
 
@@ -49,18 +49,24 @@ def draw(n: int, dim: int, rng: np.random.Generator) -> Array:
     return (rng.standard_normal((n, dim)) / np.arange(1, dim + 1) @ basis + 0.3).astype(np.float32)
 
 
-def core(train: Array, test: Array) -> list[Array]:
-    """Distances (m,) per mode from one spectrum, on one BLAS thread as in `gaussad evaluate`."""
+def core(folds: Folds) -> list[list[Array]]:
+    """Distances (m,) per fold and mode from one spectrum per fold; one BLAS thread, as in `gaussad evaluate`."""
     with threadpool_limits(1, user_api="blas"):
-        spectrum = fit_spectrum(train)
-        projection = project(spectrum, test)
-        return [mahalanobis(projection, spectrum, shrink(spectrum, Compression(mode, var))) for mode, var in MODES]
+        return [_core_fold(train, test) for train, test in folds]
 
 
-def scikit_learn(train: Array, test: Array) -> list[Array]:
-    """Distances (m,) per mode as a user of scikit-learn would compute them, on all threads (one is not faster)."""
-    train, test = train.astype(np.float64), test.astype(np.float64)
-    return [_scikit_learn_mode(train, test, mode, var) for mode, var in MODES]
+def _core_fold(train: Array, test: Array) -> list[Array]:
+    spectrum = fit_spectrum(train)
+    projection = project(spectrum, test)
+    return [mahalanobis(projection, spectrum, shrink(spectrum, Compression(mode, var))) for mode, var in MODES]
+
+
+def scikit_learn(folds: Folds) -> list[list[Array]]:
+    """Distances (m,) per fold and mode as a user of scikit-learn would compute them, on all threads (its default)."""
+    return [
+        [_scikit_learn_mode(train.astype(np.float64), test.astype(np.float64), mode, var) for mode, var in MODES]
+        for train, test in folds
+    ]
 
 
 def _scikit_learn_mode(train: Array, test: Array, mode: str, var: float | None) -> Array:
@@ -76,7 +82,7 @@ def _scikit_learn_mode(train: Array, test: Array, mode: str, var: float | None) 
 def timed(route: Route, folds: Folds) -> tuple[float, list[list[Array]]]:
     """Seconds and results of a route over the folds of one level."""
     start = time.perf_counter()
-    results = [route(train, test) for train, test in folds]
+    results = route(folds)
     return time.perf_counter() - start, results
 
 
