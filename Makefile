@@ -9,7 +9,7 @@ TABLES := 1 2 3 7
 # Subset runs: make table3 MVTEC=... CATEGORIES=bottle,screw
 SUBSET := $(if $(CATEGORIES),--categories $(CATEGORIES))
 
-.PHONY: help demo test lint format bench smoke reproduce clean $(TABLES:%=table%)
+.PHONY: help demo test parity lint format bench smoke reproduce clean $(TABLES:%=table%)
 
 help: ## List the targets
 	@grep -hE '^[a-z%]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,8 +28,16 @@ $(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo ## Install, and run the main job on embedded images and weights
 	$(GAUSSAD) demo
 
-test: $(VENV)/.dev ## Run the tests
+# The implementations that the parity tests compare with
+$(VENV)/.originals: scripts/parity.py | $(VENV)/.dev
+	$(BIN)/python scripts/parity.py --install
+	@touch $@
+
+test: $(VENV)/.dev $(VENV)/.originals ## Run the tests
 	$(BIN)/python -m pytest
+
+parity: $(VENV)/.dev $(VENV)/.originals ## Compare every level of every backbone with the original implementations
+	$(BIN)/python scripts/parity.py
 
 lint: $(VENV)/.dev ## Check style and types
 	$(BIN)/ruff check .

