@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from gaussad_cli import __version__
-from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.errors import Interrupted, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from gaussad_cli.extraction.extract import Request
@@ -77,15 +77,22 @@ def _options(ctx: typer.Context, path: Path, content: dict[object, object]) -> d
 
 
 Data = Annotated[Path, typer.Option(help="Folder in the MVTec layout: <category>/train/good, <category>/test/<class>.")]
+BackboneNames = Annotated[list[str], typer.Option(help="Such as efficientnet-b4 or timm:convnext_tiny; repeatable.")]
 BackboneName = Annotated[str, typer.Option(help="Such as efficientnet-b4, resnet-18, timm:convnext_tiny.")]
 Categories = Annotated[Optional[str], typer.Option(help="Only these, comma-separated.  [default: all]")]
 Levels = Annotated[Optional[str], typer.Option(help="Feature levels, such as 7 or 1-7.  [default: all]")]
 Weights = Annotated[Optional[Path], typer.Option(help="Weight file (.pth, .safetensors) instead of the published one.")]
 Verify = Annotated[bool, typer.Option(help="Check a published weight file's hash.")]
 Padding = Annotated[Optional[str], typer.Option(help="paper or tf, for EfficientNet-B0..B7.  [default: paper]")]
+Engine = Annotated[str, typer.Option(help="auto, onnx or torch; auto is the faster one for the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-BatchSize = Annotated[int, typer.Option(min=1, help="Images per pass through the network.")]
-Workers = Annotated[int, typer.Option(min=0, help="Threads that decode images; 0: none besides the main one.")]
+Precision = Annotated[str, typer.Option(help="fp32, tf32 (CUDA) or bf16; not fp32: faster, other numbers.")]
+BatchSize = Annotated[
+    Optional[int], typer.Option(min=1, help="Images decoded and run together.  [default: the engine's]")
+]
+Workers = Annotated[
+    Optional[int], typer.Option(min=0, help="Threads that decode images; 0: decode between batches.  [default: cores]")
+]
 Cache = Annotated[Path, typer.Option(envvar="GAUSSAD_CACHE", help="Where features are kept.")]
 Dataset = Annotated[Optional[str], typer.Option(help="Name in cache and results.  [default: the data folder's name]")]
 WhichDataset = Annotated[Optional[str], typer.Option(help="Which data set, where the cache holds several.")]
@@ -112,47 +119,51 @@ def _root(
 @app.command()
 def extract(
     data: Data,
-    backbone: BackboneName,
+    backbone: BackboneNames,
     categories: Categories = None,
     levels: Levels = None,
     weights: Weights = None,
     verify: Verify = True,
     padding: Padding = None,
+    engine: Engine = "auto",
     device: Device = "auto",
-    batch_size: BatchSize = 16,
-    workers: Workers = 2,
+    precision: Precision = "fp32",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
     cache: Cache = Path("cache"),
     dataset: Dataset = None,
 ) -> None:
-    """Run images through a backbone and cache the pooled features of every level.
+    """Run images through one or several backbones and cache the pooled features of every level.
 
-    What is in the cache is not done again; interrupted work continues.
+    What is in the cache is not done again; interrupted work continues. With several backbones, every file is read once.
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --categories bottle,screw
+
+    Example: gaussad extract --data mvtec --backbone efficientnet-b4 --backbone resnet-18
     """
     from gaussad_cli.extraction.extract import Request, extract_dataset
 
-    report = extract_dataset(
-        Request(
-            data,
-            backbone,
-            cache,
-            dataset,
-            _split(categories),
-            levels,
-            weights,
-            verify,
-            padding,
-            device,
-            batch_size,
-            workers,
-        )
+    _check_backbones(backbone, levels, padding, weights)
+    request = Request(
+        data,
+        _names(backbone),
+        cache,
+        dataset,
+        _split(categories),
+        levels,
+        weights,
+        verify,
+        padding,
+        engine,
+        device,
+        precision,
+        batch_size,
+        workers,
     )
-    _note(
-        f"{report.extracted} images of {len(report.categories)} categories extracted in {report.seconds:.0f} s, "
-        f"{report.already_there} were already there."
-    )
-    typer.echo(report.folder)
+    report = extract_dataset(request)
+    _note(str(report))
+    for folder in report.folders:
+        typer.echo(folder)
     _raise_problems(report.problem)
 
 
@@ -223,14 +234,14 @@ def tables(
 
     Example: gaussad tables --table 3 --format markdown
     """
-    names = None if backbone is None else [_name(one) for one in backbone]
+    names = None if backbone is None else _names(backbone)
     typer.echo(_render_tables(table, names, results, dataset, style), nl=False)
 
 
 @app.command()
 def run(
     data: Data,
-    backbone: Annotated[list[str], typer.Option(help="Such as efficientnet-b4; repeatable.")],
+    backbone: BackboneNames,
     config: Annotated[  # noqa: ARG001 (its callback reads it)
         Optional[Path],
         typer.Option(callback=_read_config, is_eager=True, help="YAML file with any of these options, see configs/."),
@@ -240,9 +251,11 @@ def run(
     weights: Weights = None,
     verify: Verify = True,
     padding: Padding = None,
+    engine: Engine = "auto",
     device: Device = "auto",
-    batch_size: BatchSize = 16,
-    workers: Workers = 2,
+    precision: Precision = "fp32",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
     cache: Cache = Path("cache"),
     dataset: Dataset = None,
     out: Out = Path("results"),
@@ -258,19 +271,29 @@ def run(
     from gaussad_cli.datasets.index import dataset_name, find_categories
     from gaussad_cli.extraction.extract import Request
 
-    if weights is not None and len(backbone) > 1:
-        raise UserError("--weights is one backbone's file: run one --backbone at a time with it.")
-    _check_backbones(backbone, levels, padding)
+    _check_backbones(backbone, levels, padding, weights)
     _check_tables(table, style)
     name = dataset_name(data) if dataset is None else dataset
     names = [category.name for category in find_categories(data, _split(categories))]
-    requests = [
-        Request(data, one, cache, name, names, levels, weights, verify, padding, device, batch_size, workers)
-        for one in map(_name, backbone)
-    ]
-    problems = [_run_backbone(request, out) for request in requests]
-    typer.echo(_render_tables(table, [request.backbone for request in requests], out, name, style, names), nl=False)
-    _raise_problems(*problems)
+    request = Request(
+        data,
+        _names(backbone),
+        cache,
+        name,
+        names,
+        levels,
+        weights,
+        verify,
+        padding,
+        engine,
+        device,
+        precision,
+        batch_size,
+        workers,
+    )
+    problem = _extract_and_evaluate(request, out)
+    typer.echo(_render_tables(table, list(request.backbones), out, name, style, names), nl=False)
+    _raise_problems(problem)
 
 
 @app.command()
@@ -306,7 +329,7 @@ def demo(
     data, cache, results = folder / "data", folder / "cache", folder / "results"
     _note("Textile images (conformal-clip-data), EfficientNet-Lite0; 300 normal images to fit, 400 to test.")
     write_demo_data(data)
-    _run_backbone(Request(data, "efficientnet-lite0", cache, dataset="demo"), results)
+    _extract_and_evaluate(Request(data, ["efficientnet-lite0"], cache, dataset="demo"), results)
     typer.echo(_render_tables([1, 3], None, results, "demo", "text"))
     typer.echo(
         f"Images    {data / 'textile'}  (the layout to bring your own in)\n"
@@ -319,20 +342,22 @@ def demo(
     )
 
 
-def _run_backbone(request: Request, out: Path) -> str | None:
-    """Extract, fit and evaluate by one backbone; return what went wrong with some categories, if anything."""
+def _extract_and_evaluate(request: Request, out: Path) -> str | None:
+    """Extract, fit and evaluate by every backbone; return what went wrong with some categories, if anything."""
     from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
     from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
     from gaussad_cli.extraction.extract import extract_dataset
 
     report = extract_dataset(request)
-    _note(f"{request.backbone}: {report.extracted} images extracted in {report.seconds:.0f} s.")
+    _note(str(report))
     if not report.categories:
         raise UserError(report.problem)
-    dataset, key = report.folder.parent.parent.name, report.folder.name
-    selection = Selection(request.backbone, request.cache, dataset, report.categories, request.levels, key=key)
-    outcome = evaluate_dataset(selection, PAPER_SCORINGS, out)
-    return " ".join(problem for problem in (report.problem, outcome.problem) if problem) or None
+    problems = [report.problem]
+    for backbone, folder in zip(request.backbones, report.folders, strict=True):
+        dataset, key = folder.parent.parent.name, folder.name
+        selection = Selection(backbone, request.cache, dataset, report.categories, request.levels, key=key)
+        problems.append(evaluate_dataset(selection, PAPER_SCORINGS, out).problem)
+    return " ".join(problem for problem in problems if problem) or None
 
 
 def _name(backbone: str) -> str:
@@ -342,10 +367,17 @@ def _name(backbone: str) -> str:
     return backbone.lower() if backbone.lower() in BACKBONES else backbone
 
 
-def _check_backbones(backbones: list[str], levels: str | None, padding: str | None) -> None:
+def _names(backbones: list[str]) -> list[str]:
+    """Return every backbone once, as the cache spells it."""
+    return list(dict.fromkeys(map(_name, backbones)))
+
+
+def _check_backbones(backbones: list[str], levels: str | None, padding: str | None, weights: Path | None) -> None:
     """Find wrong options before hours of work on the backbones before."""
     from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
 
+    if weights is not None and len(backbones) > 1:
+        raise UserError("--weights is one backbone's file: give one --backbone with it.")
     for backbone in map(find_backbone, backbones):
         choose_padding(backbone, padding)
         parse_levels(levels, backbone.n_levels)
@@ -393,12 +425,15 @@ def _note(text: str) -> None:
 
 
 def main() -> int:
-    """Run the command line; 0 done, 2 the user must change something, 1 (a traceback) a bug."""
+    """Run the command line; 0 done, 2 the user must change something, 130 interrupted, 1 (a traceback) a bug."""
     try:
         app()
     except UserError as error:
         typer.echo(f"gaussad: error: {error}", err=True)
         return 2
+    except Interrupted as stop:
+        typer.echo(f"gaussad: {stop}", err=True)
+        return 130  # 128 + SIGINT, as shells have it
     return 0
 
 

@@ -14,6 +14,10 @@ class UserError(Exception):
     """
 
 
+class Interrupted(Exception):  # noqa: N818 (not an error)
+    """The user stopped the work (Ctrl-C); the message says what is kept and how to go on."""
+
+
 class ImageError(UserError):
     """An image that cannot be used; the other categories can go on."""
 

@@ -13,17 +13,23 @@ from typing import IO
 from gaussad_cli.errors import UserError
 
 
-def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` on a temporary file beside `path`, then put it in place: a file that is there is whole.
+def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path | None = None) -> None:
+    """Call `write` on a temporary file, then put it in place: a file that is there is whole.
+
+    Parameters
+    ----------
+    scratch : folder of the temporary file, on the same disk; beside `path` if None. What a killed process leaves, it
+        leaves there.
 
     Raises
     ------
     UserError
         If the folder cannot be written or is full; nothing is left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("wb") as file:
                 write(file)
@@ -34,9 +40,9 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object, scratch: Path | None = None) -> None:
     """Write JSON, indented, by :func:`write_whole`."""
-    write_whole(path, lambda file: file.write(json.dumps(content, indent=1).encode() + b"\n"))
+    write_whole(path, lambda file: file.write(json.dumps(content, indent=1).encode() + b"\n"), scratch)
 
 
 @contextmanager

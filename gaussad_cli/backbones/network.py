@@ -26,8 +26,9 @@ class LevelNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the pooled features of each wanted level."""
-        return tuple(level.mean(dim=(2, 3)) for level in self.feature_maps(images))
+        """Return the pooled features of each wanted level, float32."""
+        # A mean, not a pooling layer: ONNX Runtime's adds up the pixels one by one, and loses digits on large maps.
+        return tuple(level.mean(dim=(2, 3), dtype=torch.float32) for level in self.feature_maps(images))
 
 
 class StagedNetwork(LevelNetwork):
@@ -92,6 +93,5 @@ def tap_levels(model: nn.Module, backbone: Backbone, padding: Padding, levels: S
 
 def normalise(images: Tensor, backbone: Backbone) -> Tensor:
     """Turn (N, H, W, 3) uint8 RGB into the network's (N, 3, H, W) float32 input, on the images' device."""
-    mean = torch.tensor(backbone.mean, device=images.device)
-    std = torch.tensor(backbone.std, device=images.device)
-    return ((images.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+    mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (backbone.mean, backbone.std))
+    return (images.permute(0, 3, 1, 2).float() / 255 - mean) / std

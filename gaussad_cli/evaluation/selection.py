@@ -92,5 +92,7 @@ def _several(found: Sequence[Extraction]) -> str:
 
 def _listed(found: Sequence[Extraction]) -> str:
     return "; ".join(
-        f"{e.dataset}, weights {e.recipe.weights}, padding {e.recipe.padding}, key {e.folder.name}" for e in found
+        f"{e.dataset}, weights {e.recipe.weights}, padding {e.recipe.padding}, engine {e.recipe.engine} "
+        f"{e.recipe.precision}, key {e.folder.name}"
+        for e in found
     )

@@ -7,31 +7,37 @@ straight to the square (OpenCV ``INTER_LINEAR`` on uint8, PROTOCOL: preprocessin
 
 from __future__ import annotations
 
+import hashlib
+import io
 import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from gaussad_cli.errors import ImageError
 
 
-def read_square(path: Path, size: int) -> NDArray[np.uint8]:
-    """Return an image as (size, size, 3) uint8 RGB.
+@dataclass(frozen=True)
+class Squares:
+    """An image at the sizes asked for, from one reading of its file.
 
-    Raises
-    ------
-    ImageError
-        See :func:`read_rgb`.
+    Attributes
+    ----------
+    sha256 : of the file, hexadecimal
+    by_size : size in pixels -> (size, size, 3) uint8 RGB
     """
-    image = cv2.resize(read_rgb(path), (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(image, dtype=np.uint8)
+
+    sha256: str
+    by_size: Mapping[int, NDArray[np.uint8]]
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """Return an image as (H, W, 3) uint8 RGB by the module's rule.
+def read_squares(path: Path, sizes: Iterable[int]) -> Squares:
+    """Read an image file once, for one or several square sizes.
 
     Raises
     ------
@@ -39,27 +45,55 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         If the file is gone, empty, truncated, not an image, absurdly large, or of a pixel format without a rule.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as image:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None
+    pixels = decode_pixels(content, path)
+    return Squares(hashlib.sha256(content).hexdigest(), {size: _square(pixels, size) for size in sizes})
+
+
+def _square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return _as_rgb(np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.uint8))
+
+
+def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat gray over the channels; after the resize, which treats each channel alike, it costs a third."""
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
+    """Return a file's pixels by the module's rule, (H, W, 3) RGB or (H, W) gray.
+
+    Raises
+    ------
+    ImageError
+        See :func:`read_squares`.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             warnings.simplefilter("ignore")  # about odd metadata; what cannot be decoded raises
-            is_png, upright = image.format == "PNG", ImageOps.exif_transpose(image)
-            pixels = np.asarray(upright) if upright.mode.startswith(("I", "F")) else np.asarray(upright.convert("RGB"))
+            is_png, upright = image.format == "PNG", _upright(image)
+            pixels = np.asarray(upright if upright.mode in _PLAIN else upright.convert("RGB"))
     except UnidentifiedImageError:
-        raise ImageError(f"{path} is not an image{' (it is empty)' if _is_empty(path) else ''}: {_REMEDY}") from None
+        raise ImageError(f"{path} is not an image{'' if content else ' (it is empty)'}: {_REMEDY}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"{path} claims more pixels than can be meant: {_REMEDY}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise ImageError(f"cannot read the image {path} ({error}): {_REMEDY}") from None
-    if pixels.ndim == 3:
+    if pixels.dtype == np.uint8:
         return pixels
     # Pillow before 10.3 reads 16-bit PNG as 32-bit integers; in any other file those are no 16 bits.
     if pixels.dtype.kind not in ("u", "i") or (pixels.dtype.itemsize > 2 and not is_png):
         raise ImageError(f"{path} has {pixels.dtype} pixels, for which there is no rule: save it with 8 or 16 bits.")
-    return np.repeat((pixels >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return (pixels >> 8).astype(np.uint8)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # PNG may keep the orientation behind the pixels
+    turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return ImageOps.exif_transpose(image) if turned else image
 
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the suffix; Pillow's others can start programs
+_PLAIN = ("RGB", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # taken as they are; all others become RGB
 _REMEDY = "replace or remove it, then run again."
-
-
-def _is_empty(path: Path) -> bool:
-    return path.stat().st_size == 0

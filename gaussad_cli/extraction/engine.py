@@ -1,47 +1,115 @@
-"""The engine: batches of 8-bit squares in, pooled level features out."""
+"""Engines: batches of 8-bit squares in, pooled level features out. Which one runs where, and at which precision."""
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch.backends import cudnn
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from gaussad_cli.backbones.network import LevelNetwork, normalise
-from gaussad_cli.backbones.registry import Backbone
+import numpy as np
+from numpy.typing import NDArray
+
+from gaussad_cli.backbones.registry import Backbone, Padding
 from gaussad_cli.errors import UserError
 
+if TYPE_CHECKING:
+    from gaussad_cli.backbones.weights import Checkpoint
 
-class TorchEngine:
-    """Runs a :class:`LevelNetwork` in float32, channels last, on one device."""
+EngineName = Literal["onnx", "torch"]
+Precision = Literal["fp32", "tf32", "bf16"]
 
-    def __init__(self, network: LevelNetwork, backbone: Backbone, device: str) -> None:
-        self.device = choose_device(device)
-        self.backbone = backbone
-        self.levels = network.levels
-        self._network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    @torch.inference_mode()
+class Engine(Protocol):
+    """A network on a device."""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels it computes."""
+        ...
+
     def run(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         """Return level -> (N, D) float32 for images (N, size, size, 3) uint8 RGB."""
-        batch = normalise(torch.from_numpy(images).to(self.device), self.backbone)
-        # TF32, cuDNN's default on CUDA, would keep 10 bits of mantissa: float32 means float32 here.
-        with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            features = self._network(batch.contiguous(memory_format=torch.channels_last))
-        return {level: values.cpu().numpy() for level, values in zip(self.levels, features, strict=True)}
+        ...
 
 
-def choose_device(device: str) -> torch.device:
-    """Return the torch device for ``auto``, ``cpu`` or ``cuda``.
+@dataclass(frozen=True)
+class Choice:
+    """An engine by name, the device it runs on, and its precision."""
+
+    engine: EngineName
+    device: Literal["cpu", "cuda"]
+    precision: Precision
+
+    @property
+    def batch_size(self) -> int:
+        """Images at a time, if nobody says: what keeps the cores or the GPU busy without much memory."""
+        return 64 if self.device == "cuda" else 32 if self.engine == "onnx" else 8
+
+
+def choose_engine(engine: str, device: str, precision: str) -> Choice:
+    """Resolve the options; ``auto`` is what is fastest: torch on CUDA, ONNX Runtime on a CPU.
 
     Raises
     ------
     UserError
-        If there is no such device, or CUDA is asked for and there is none here.
+        If an option is unknown, the options do not go together, or CUDA is asked for and there is none here.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"unknown device '{device}'. Known: auto, cpu, cuda.")
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
+    for option, value, known in (
+        ("engine", engine, ("auto", "onnx", "torch")),
+        ("device", device, ("auto", "cpu", "cuda")),
+        ("precision", precision, ("fp32", "tf32", "bf16")),
+    ):
+        if value not in known:
+            raise UserError(f"unknown --{option} '{value}'. Known: {', '.join(known)}.")
+    import torch
+
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
         raise UserError("--device cuda: torch finds no CUDA device here. Use --device cpu, or auto.")
-    return torch.device("cuda" if available and device != "cpu" else "cpu")
+    if engine == "onnx" and device == "cuda":
+        raise UserError("--engine onnx runs on the CPU: use --engine torch for CUDA.")
+    if engine == "onnx" and precision != "fp32":
+        raise UserError(f"--engine onnx computes in fp32: use --engine torch for {precision}.")
+    cuda = has_cuda and device != "cpu" and engine != "onnx"
+    if precision == "tf32" and not cuda:
+        raise UserError("--precision tf32 is CUDA's: use fp32, or bf16.")
+    chosen: EngineName = "torch" if engine == "torch" or cuda or precision == "bf16" else "onnx"
+    return Choice(chosen, "cuda" if cuda else "cpu", _precision(precision))
+
+
+def build_engine(
+    choice: Choice, backbone: Backbone, padding: Padding, levels: tuple[int, ...], checkpoint: Checkpoint, cache: Path
+) -> Engine:
+    """Build the chosen engine.
+
+    Parameters
+    ----------
+    cache : the feature cache; exported graphs are kept in it
+
+    Raises
+    ------
+    UserError
+        If the checkpoint does not fit, or the network cannot be exported.
+    """
+    if choice.engine == "onnx":
+        from gaussad_cli.extraction.onnx_engine import OnnxEngine, load_graph
+
+        return OnnxEngine(load_graph(backbone, padding, levels, checkpoint, cache), levels)
+    from gaussad_cli.backbones.folding import fold_batch_norm
+    from gaussad_cli.backbones.network import build_network
+    from gaussad_cli.extraction.torch_engine import TorchEngine
+
+    network = build_network(backbone, padding, levels, checkpoint)
+    if backbone.family != "timm":
+        fold_batch_norm(network)
+    return TorchEngine(network, backbone, choice.device, choice.precision)
+
+
+def usable_cores() -> int:
+    """Count the cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _precision(name: str) -> Precision:
+    return "tf32" if name == "tf32" else "bf16" if name == "bf16" else "fp32"

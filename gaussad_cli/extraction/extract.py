@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from gaussad_cli.backbones.network import build_network
 from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
-from gaussad_cli.errors import ImageError
-from gaussad_cli.extraction.engine import TorchEngine
-from gaussad_cli.extraction.pipeline import Extractor
+from gaussad_cli.errors import ImageError, Interrupted
+from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine, usable_cores
+from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
 from gaussad_cli.extraction.store import Recipe, backbone_folder
 
 
@@ -24,7 +23,7 @@ class Request:
     """The options of `gaussad extract`; see its help."""
 
     data: Path
-    backbone: str
+    backbones: Sequence[str]
     cache: Path
     dataset: str | None = None
     categories: Sequence[str] | None = None
@@ -32,21 +31,41 @@ class Request:
     weights: Path | None = None
     verify: bool = True
     padding: str | None = None
+    engine: str = "auto"
     device: str = "auto"
-    batch_size: int = 16
-    workers: int = 2
+    precision: str = "fp32"
+    batch_size: int | None = None
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What an extraction did."""
+    """What an extraction did.
 
-    folder: Path
-    categories: tuple[str, ...]  # those that are complete now
+    Attributes
+    ----------
+    folders : of the cache, one per backbone
+    categories : those that are complete now
+    extracted, already_there : images, counted once per backbone
+    seconds : without building the networks
+    bound : what limited the rate, "decode" or "network"
+    problem : what kept the other categories from being complete
+    """
+
+    folders: tuple[Path, ...]
+    categories: tuple[str, ...]
     extracted: int
     already_there: int
     seconds: float
-    problem: str | None  # what kept the others from being complete
+    bound: str
+    problem: str | None
+
+    def __str__(self) -> str:
+        rate = f" ({self.extracted / self.seconds:.1f} images/s, bound by {self.bound})" if self.extracted else ""
+        return (
+            f"{self.extracted} images of {len(self.categories)} categories extracted in {self.seconds:.0f} s{rate}, "
+            f"{self.already_there} were already there."
+        )
 
 
 def extract_dataset(request: Request) -> Report:
@@ -58,12 +77,36 @@ def extract_dataset(request: Request) -> Report:
         If an option, the data, or the weights cannot be used, or the cache cannot be written. An image that cannot be
         read is reported instead: the other categories are extracted.
     """
-    backbone = find_backbone(request.backbone)
+    choice = choose_engine(request.engine, request.device, request.precision)
+    categories = find_categories(request.data, request.categories)
+    dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
+    targets = [_target(request, name, choice) for name in request.backbones]
+    workers = usable_cores() if request.workers is None else request.workers
+    batch_size = request.batch_size or choice.batch_size
+    extractor = Extractor(targets, request.cache, dataset, batch_size, workers)
+    start = time.perf_counter()
+    extracted, problems = _extract_categories(extractor, categories)
+    done = [category for category in categories if category.name not in problems]
+    passes = sum(map(_images, done)) * len(targets)
+    problem = f"{'; '.join(problems.values())} {len(done)} of {len(categories)} categories are done and kept."
+    return Report(
+        folders=tuple(request.cache / dataset / backbone_folder(t.recipe.backbone) / t.recipe.key for t in targets),
+        categories=tuple(category.name for category in done),
+        extracted=sum(extracted.values()),
+        already_there=passes - sum(extracted.values()),
+        seconds=time.perf_counter() - start,
+        bound=extractor.meter.bound,
+        problem=problem if problems else None,
+    )
+
+
+def _target(request: Request, name: str, choice: Choice) -> Target:
+    """Build the engine of one backbone, and name what its features are kept under."""
+    backbone = find_backbone(name)
     padding = choose_padding(backbone, request.padding)
     levels = parse_levels(request.levels, backbone.n_levels)
-    categories = find_categories(request.data, request.categories)
     checkpoint = find_checkpoint(backbone, request.weights, request.verify)
-    engine = TorchEngine(build_network(backbone, padding, levels, checkpoint), backbone, request.device)
+    engine = build_engine(choice, backbone, padding, levels, checkpoint, request.cache)
     recipe = Recipe(
         backbone=backbone.name,
         n_levels=backbone.n_levels,
@@ -71,32 +114,37 @@ def extract_dataset(request: Request) -> Report:
         weights_sha256=checkpoint.sha256,
         padding=padding,
         input_size=backbone.input_size,
+        engine=choice.engine,
+        precision=choice.precision,
     )
-    dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
-    extractor = Extractor(engine, recipe, request.cache, dataset, request.batch_size, request.workers)
-    start = time.perf_counter()
-    extracted, problems = _extract_categories(extractor, categories)
-    done = [category for category in categories if category.name not in problems]
-    there = sum(len(category.train) + len(category.test) for category in done) - sum(extracted.values())
-    problem = f"{'; '.join(problems.values())} {len(done)} of {len(categories)} categories are done and kept."
-    return Report(
-        folder=request.cache / dataset / backbone_folder(recipe.backbone) / recipe.key,
-        categories=tuple(category.name for category in done),
-        extracted=sum(extracted.values()),
-        already_there=there,
-        seconds=time.perf_counter() - start,
-        problem=problem if problems else None,
-    )
+    return Target(engine, recipe)
 
 
 def _extract_categories(extractor: Extractor, categories: Sequence[Category]) -> tuple[dict[str, int], dict[str, str]]:
     """Extract one category after the other; return images extracted, and problems with images, by category."""
     extracted, problems = {}, {}
     for category in categories:
-        images = len(category.train) + len(category.test)
-        with tqdm(total=images, desc=category.name, unit="img", disable=None, dynamic_ncols=True) as bar:
+        total = _images(category) * len(extractor.targets)
+        meter = Meter()
+        with tqdm(total=total, desc=category.name, unit="img", disable=None, dynamic_ncols=True) as bar:
+
+            def advance(images: int, bar: tqdm = bar, meter: Meter = meter) -> None:
+                if meter.images:
+                    bar.set_postfix_str(f"bound by {meter.bound}", refresh=False)
+                bar.update(images)
+
             try:
-                extracted[category.name] = extractor(category, bar.update)
+                extracted[category.name] = replace(extractor, meter=meter)(category, advance)
             except ImageError as problem:
                 problems[category.name] = str(problem)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"interrupted in category '{category.name}'. What was finished is kept in {extractor.cache}: run "
+                    "the same command again to go on."
+                ) from None
+        extractor.meter.add(meter)
     return extracted, problems
+
+
+def _images(category: Category) -> int:
+    return len(category.train) + len(category.test)

@@ -1,125 +1,227 @@
-"""Images of a category through the engine into the cache, in shards, so that interrupted work continues."""
+"""Images of a category through one or several engines into the cache.
+
+Decoding runs ahead of the networks in threads, a bounded number of batches; finished shards are committed while the
+networks go on. What is whole is never done again, so interrupted work continues. Threads, not processes: decoders and
+engines release Python's lock, and nothing depends on how a platform starts processes.
+"""
 
 from __future__ import annotations
 
-import shutil
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gaussad_cli.datasets.index import SPLITS, Category, ImageFile, Split
 from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction import store
-from gaussad_cli.extraction.decode import read_square
+from gaussad_cli.extraction.decode import Squares, read_squares
+from gaussad_cli.extraction.engine import Engine
 from gaussad_cli.files import sha256_of
 
 SHARD = 64  # images committed together: what an interruption can cost
-_PARTIAL = "partial"
+LOOKAHEAD = 2  # batches decoded, or on their way, beyond the one in the network: what memory is bounded by
 
-Advance = Callable[[int], object]  # called with the number of images just finished
+Features = dict[int, store.Features]  # level -> (n, D)
 
 
-class Engine(Protocol):
-    """What the pipeline needs of an engine."""
+@dataclass(frozen=True)
+class Target:
+    """One backbone's engine, and the recipe its features are kept under."""
+
+    engine: Engine
+    recipe: store.Recipe
+
+
+@dataclass
+class Meter:
+    """What an extraction took.
+
+    Attributes
+    ----------
+    images : passes of an image through a network
+    network, waiting : seconds that the networks ran, and waited for decoded images
+    """
+
+    images: int = 0
+    network: float = 0.0
+    waiting: float = 0.0
 
     @property
-    def levels(self) -> tuple[int, ...]:
-        """The levels it computes."""
-        ...
+    def bound(self) -> str:
+        """What limits the rate: with enough decoders, the network never waits."""
+        return "decode" if self.waiting > 0.1 * (self.waiting + self.network) else "network"
 
-    def run(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
-        """Return level -> (N, D) for images (N, size, size, 3) RGB."""
-        ...
+    def add(self, other: Meter) -> None:
+        """Add what another extraction took."""
+        self.images += other.images
+        self.network += other.network
+        self.waiting += other.waiting
+
+
+Advance = Callable[[int], object]  # called with the number of image passes just finished
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """How to extract: the engine, its recipe, where to, and how much at a time."""
+    """How to extract: with what, where to, and how much at a time."""
 
-    engine: Engine
-    recipe: store.Recipe
+    targets: Sequence[Target]
     cache: Path
     dataset: str
     batch_size: int = 16
     workers: int = 2
+    meter: Meter = field(default_factory=Meter)
 
     def __call__(self, category: Category, advance: Advance) -> int:
-        """Extract what is missing of both splits; return the number of images that went through the network."""
+        """Extract what is missing of both splits; return the number of images that went through a network."""
         return sum(self._extract_split(category, split, advance) for split in SPLITS)
 
     def _extract_split(self, category: Category, split: Split, advance: Advance) -> int:
         images = category.split(split)
-        folder = store.split_folder(self.cache, self.dataset, self.recipe, category.name, split)
-        entries = tuple(store.ImageEntry(image.name, image.label, _content_hash(image)) for image in images)
-        whole = store.whole_levels(folder, self.recipe, entries)
-        if set(self.engine.levels) <= set(whole):
-            shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
-            advance(len(images))
-            return 0
-        shards, done = self._extract_shards(images, entries, folder / _PARTIAL, advance)
-        features = {
-            level: np.concatenate([shard[f"level_{level}"] for shard in shards]) for level in self.engine.levels
-        }
-        manifest = store.Manifest(self.dataset, category.name, split, self.recipe, entries, whole)
-        store.write_features(folder, manifest, features)
-        shutil.rmtree(folder / _PARTIAL, ignore_errors=True)
+        hashes: dict[int, str] = {}  # of the images read so far, by number
+        plans = []
+        for target in self.targets:
+            folder = store.split_folder(self.cache, self.dataset, target.recipe, category.name, split)
+            if (folder / store.MANIFEST).exists():
+                self._hash(images, range(len(images)), hashes)
+                whole = store.whole_levels(folder, target.recipe, _entries(images, hashes))
+            else:
+                whole = {}
+            if set(target.engine.levels) <= set(whole):
+                store.remove_shards(folder)
+                advance(len(images))
+            else:
+                plans.append(_plan(target, folder, whole, [f"{category.name}/{image.name}" for image in images]))
+        for plan in plans:
+            self._keep_whole_shards(plan, images, hashes, advance)
+        done = self._run(_work(plans, images, self.batch_size), hashes, advance)
+        for plan in plans:
+            recipe, entries = plan.target.recipe, _entries(images, hashes)
+            manifest = store.Manifest(self.dataset, category.name, split, recipe, entries, plan.whole)
+            store.join_shards(plan.folder, manifest, list(plan.shards.values()))
         return done
 
-    def _extract_shards(
-        self, images: Sequence[ImageFile], entries: Sequence[store.ImageEntry], folder: Path, advance: Advance
-    ) -> tuple[list[dict[str, store.Features]], int]:
-        """Return all shards in order, and how many images were computed for it; decoding runs ahead of the network."""
-        starts = range(0, len(images), SHARD)
-        paths = [self._shard_path(entries, start, folder) for start in starts]
-        shards = [store.read_arrays(path) for path in paths]
-        missing = [images[start : start + SHARD] for start, shard in zip(starts, shards, strict=True) if shard is None]
-        squares = self._decoded([image for shard in missing for image in shard])
-        whole = []
-        for start, path, shard in zip(starts, paths, shards, strict=True):
-            n = len(images[start : start + SHARD])
-            if shard is None:
-                shard = self._run_shard(n, squares, advance)  # noqa: PLW2901
-                store.write_arrays(path, shard)
-            else:
-                advance(n)
-            whole.append(shard)
-        return whole, sum(map(len, missing))
+    def _keep_whole_shards(
+        self, plan: _Plan, images: Sequence[ImageFile], hashes: dict[int, str], advance: Advance
+    ) -> None:
+        """Take the shards of these very images off the plan's work."""
+        for start, shard in plan.shards.items():
+            numbers = range(start, start + len(shard.images))
+            if (kept := shard.read_hashes()) is not None:
+                self._hash(images, numbers, hashes)
+                if kept == [hashes[number] for number in numbers]:
+                    plan.missing.discard(start)
+                    advance(len(numbers))
 
-    def _run_shard(self, n: int, squares: Iterator[NDArray[np.uint8]], advance: Advance) -> dict[str, store.Features]:
-        batches = []
-        for start in range(0, n, self.batch_size):
-            size = min(self.batch_size, n - start)
-            batches.append(self.engine.run(np.stack([next(squares) for _ in range(size)])))
-            advance(size)
-        return {f"level_{level}": np.concatenate([batch[level] for batch in batches]) for level in self.engine.levels}
+    def _hash(self, images: Sequence[ImageFile], numbers: Sequence[int], hashes: dict[int, str]) -> None:
+        wanted = [number for number in numbers if number not in hashes]
+        with ThreadPoolExecutor(self.workers or 1) as pool:
+            hashes |= zip(wanted, pool.map(_content_hash, (images[number] for number in wanted)), strict=True)
 
-    def _shard_path(self, entries: Sequence[store.ImageEntry], start: int, folder: Path) -> Path:
-        """Name a shard after its images and levels: one of other images or levels is never taken for it."""
-        images = [(entry.name, entry.sha256) for entry in entries[start : start + SHARD]]
-        return folder / f"shard_{start:06d}_{store.digest([images, self.engine.levels])[:16]}.npz"
+    def _run(self, work: Sequence[_Batch], hashes: dict[int, str], advance: Advance) -> int:
+        """Send batches through the networks, and commit each shard with its last batch."""
+        parts: dict[int, list[tuple[list[str], list[Features]]]] = {}
+        done = 0
+        for batch, result in self._flow(work):
+            parts.setdefault(batch.start, []).append(result)
+            done += len(batch.images) * len(batch.plans)
+            advance(len(batch.images) * len(batch.plans))
+            if batch.is_last:
+                shard_hashes, features = _joined(parts.pop(batch.start))
+                hashes |= enumerate(shard_hashes, start=batch.start)
+                for plan, levels in zip(batch.plans, features, strict=True):
+                    plan.shards[batch.start].write(shard_hashes, levels)
+        return done
 
-    def _decoded(self, images: Sequence[ImageFile]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the images' squares in order, decoded by threads at most two batches ahead."""
-        size, pending = self.recipe.input_size, deque[Future[NDArray[np.uint8]]]()
-        if self.workers == 0:
-            yield from (read_square(image.path, size) for image in images)
-            return
-        pool = ThreadPoolExecutor(self.workers)
-        try:
-            for image in images:
-                pending.append(pool.submit(read_square, image.path, size))
-                if len(pending) > 2 * self.batch_size:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    def _flow(self, work: Sequence[_Batch]) -> Iterator[tuple[_Batch, tuple[list[str], list[Features]]]]:
+        """Yield batches with their results, in order; decoders and networks are ahead by a bounded number."""
+        ahead: deque[tuple[_Batch, _Job]] = deque()
+        with ExitStack() as stack:
+            decoders, network = (
+                (_pool(stack, self.workers), _pool(stack, 1)) if self.workers else (_Inline(), _Inline())
+            )
+            for batch in work:
+                sizes = {plan.target.recipe.input_size for plan in batch.plans}
+                squares = [decoders.submit(read_squares, image.path, sizes) for image in batch.images]
+                ahead.append((batch, network.submit(self._run_batch, batch, squares)))
+                if len(ahead) > LOOKAHEAD:
+                    first, job = ahead.popleft()
+                    yield first, job.result()
+            while ahead:
+                first, job = ahead.popleft()
+                yield first, job.result()
+
+    def _run_batch(self, batch: _Batch, jobs: Sequence[_Job]) -> tuple[list[str], list[Features]]:
+        """Run every plan's engine on a batch; return the images' hashes, and features by plan."""
+        begin = time.perf_counter()
+        squares: list[Squares] = [job.result() for job in jobs]
+        decoded = time.perf_counter()
+        features = []
+        for plan in batch.plans:
+            size = plan.target.recipe.input_size
+            features.append(plan.target.engine.run(np.stack([square.by_size[size] for square in squares])))
+        self.meter.images += len(squares) * len(batch.plans)
+        self.meter.waiting += decoded - begin
+        self.meter.network += time.perf_counter() - decoded
+        return [square.sha256 for square in squares], features
+
+
+@dataclass
+class _Plan:
+    """What is to be done for one target and split."""
+
+    target: Target
+    folder: Path
+    whole: dict[int, store.LevelEntry]  # other levels, done before
+    shards: dict[int, store.Shard]  # by number of their first image
+    missing: set[int]  # shards to be done
+
+
+def _plan(target: Target, folder: Path, whole: dict[int, store.LevelEntry], names: Sequence[str]) -> _Plan:
+    shards = {
+        start: store.Shard.of(folder, start, names[start : start + SHARD], target.engine.levels)
+        for start in range(0, len(names), SHARD)
+    }
+    return _Plan(target, folder, whole, shards, set(shards))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Images of one shard that go through the networks together, for the plans that lack the shard."""
+
+    start: int  # the shard's first image
+    images: Sequence[ImageFile]
+    plans: Sequence[_Plan]
+    is_last: bool  # of the shard
+
+
+def _work(plans: Sequence[_Plan], images: Sequence[ImageFile], batch_size: int) -> list[_Batch]:
+    """Cut shards into batches, always from a shard's start: the same images meet in a batch after an interruption."""
+    work = []
+    for start in sorted(set().union(*(plan.missing for plan in plans))):
+        shard = images[start : start + SHARD]
+        lacking = [plan for plan in plans if start in plan.missing]
+        for i in range(0, len(shard), batch_size):
+            work.append(_Batch(start, shard[i : i + batch_size], lacking, i + batch_size >= len(shard)))
+    return work
+
+
+def _joined(parts: Sequence[tuple[list[str], list[Features]]]) -> tuple[list[str], list[Features]]:
+    """Join the batches of a shard: hashes, and features by plan."""
+    hashes = [one for part, _ in parts for one in part]
+    by_plan = zip(*(features for _, features in parts), strict=True)
+    return hashes, [{k: np.concatenate([batch[k] for batch in batches]) for k in batches[0]} for batches in by_plan]
+
+
+def _entries(images: Sequence[ImageFile], hashes: dict[int, str]) -> tuple[store.ImageEntry, ...]:
+    return tuple(store.ImageEntry(image.name, image.label, hashes[i]) for i, image in enumerate(images))
 
 
 def _content_hash(image: ImageFile) -> str:
@@ -127,3 +229,35 @@ def _content_hash(image: ImageFile) -> str:
         return sha256_of(image.path)
     except OSError as error:
         raise ImageError(f"cannot read the image {image.path}: {error.strerror}.") from None
+
+
+# --- jobs in threads, or, without workers, when their result is asked for ---
+
+
+class _Job(Protocol):
+    def result(self) -> Any: ...
+
+
+class _Submits(Protocol):
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> _Job: ...
+
+
+@dataclass(frozen=True)
+class _Deferred:
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def result(self) -> Any:
+        return self.function(*self.arguments)
+
+
+class _Inline:
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> _Job:
+        return _Deferred(function, arguments)
+
+
+def _pool(stack: ExitStack, threads: int) -> _Submits:
+    """Return a pool of threads that drops what has not begun when the stack ends."""
+    pool = ThreadPoolExecutor(threads)
+    stack.callback(pool.shutdown, cancel_futures=True)
+    return pool

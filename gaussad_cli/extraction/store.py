@@ -12,13 +12,14 @@ import hashlib
 import io
 import json
 import platform
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from glob import escape
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,17 +129,48 @@ def write_features(folder: Path, manifest: Manifest, features: Mapping[int, Feat
     UserError
         If features are not (N, D) float32, one is NaN or infinite (names the image), or the folder cannot be written.
     """
-    entries = dict(manifest.levels)
     for level, values in features.items():
         _check_form(values, manifest, f"level {level}")
-        content = _npy_bytes(values)
-        path = folder / f"level_{level}.npy"
-        write_whole(path, lambda file, content=content: file.write(content))  # type: ignore[misc]
-        sha256 = hashlib.sha256(content).hexdigest()
-        entries[level] = LevelEntry(path.name, tuple(values.shape), str(values.dtype), sha256)
+    return _write_levels(folder, manifest, {level: [values] for level, values in features.items()})
+
+
+def _write_levels(
+    folder: Path,
+    manifest: Manifest,
+    levels: Mapping[int, Iterable[Features]],
+    scratch: Path | None = None,
+) -> Manifest:
+    """Write level files from pieces (rows of each follow those of the one before), then the manifest, last."""
+    entries = dict(manifest.levels)
+    for level, pieces in levels.items():
+        entries[level] = _write_level(folder / f"level_{level}.npy", len(manifest.images), pieces, scratch)
     declared = dataclasses.replace(manifest, levels=dict(sorted(entries.items())))
-    write_json(folder / MANIFEST, _sealed({"schema": SCHEMA, **dataclasses.asdict(declared), "versions": _versions()}))
+    content = {"schema": SCHEMA, **dataclasses.asdict(declared), "versions": _versions()}
+    write_json(folder / MANIFEST, _sealed(content), scratch)
     return declared
+
+
+def _write_level(path: Path, n: int, pieces: Iterable[Features], scratch: Path | None) -> LevelEntry:
+    """Write one (n, D) level file piece by piece: memory does not grow with n."""
+    sha256, shape = hashlib.sha256(), (n, 0)
+
+    def write(file: IO[bytes]) -> None:
+        nonlocal shape
+        for number, piece in enumerate(pieces):
+            if number == 0:
+                shape = (n, piece.shape[1])
+                header = io.BytesIO()
+                np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+                _write_hashed(file, header.getvalue(), sha256)
+            _write_hashed(file, np.ascontiguousarray(piece, dtype="<f4").tobytes(), sha256)
+
+    write_whole(path, write, scratch)
+    return LevelEntry(path.name, shape, "float32", sha256.hexdigest())
+
+
+def _write_hashed(file: IO[bytes], content: bytes, sha256: hashlib._Hash) -> None:
+    file.write(content)
+    sha256.update(content)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -231,20 +263,15 @@ def _check_form(values: NDArray[Any], manifest: Manifest, where: str) -> None:
         raise UserError(
             f"{where}: features must be ({n}, D) float32, a row per image, not {values.dtype} {values.shape}."
         )
+    _check_finite(values, [f"{manifest.category}/{image.name}" for image in manifest.images], where)
+
+
+def _check_finite(values: NDArray[Any], names: Sequence[str], where: str) -> None:
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
-        names = [image.name for image, is_bad in zip(manifest.images, bad, strict=True) if is_bad]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise ImageError(
-            f"{where}: NaN or infinite features for image {manifest.category}/{names[0]}{more}. "
-            "Check the image and the weights."
-        )
-
-
-def _npy_bytes(values: NDArray[Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(values), allow_pickle=False)
-    return buffer.getvalue()
+        first, *others = (name for name, is_bad in zip(names, bad, strict=True) if is_bad)
+        more = f" and {len(others)} more" if others else ""
+        raise ImageError(f"{where}: NaN or infinite features for image {first}{more}. Check the image and the weights.")
 
 
 def _rebuild(folder: Path) -> str:
@@ -265,7 +292,76 @@ def _installed(name: str) -> bool:
     return True
 
 
-# --- arrays by name: shards of unfinished splits, fitted spectra ---
+# --- shards of an unfinished split ---
+
+PARTIAL = "partial"  # their folder, and that of temporary files: it goes when the split is done
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Consecutive images of a split, committed together.
+
+    Named after its images and levels: one of other images or levels is never taken for it. The images' hashes are
+    inside.
+    """
+
+    path: Path
+    images: tuple[str, ...]  # <category>/<name>, for messages
+    levels: tuple[int, ...]
+
+    @classmethod
+    def of(cls, folder: Path, start: int, images: Sequence[str], levels: Sequence[int]) -> Shard:
+        """Name the shard of a split's images from number `start` on."""
+        name = f"shard_{start:06d}_{digest([list(images), list(levels)])[:16]}.npz"
+        return cls(folder / PARTIAL / name, tuple(images), tuple(levels))
+
+    def write(self, hashes: Sequence[str], features: Mapping[int, Features]) -> None:
+        """Commit the images' SHA-256 and their (n, D) features per level.
+
+        Raises
+        ------
+        UserError
+            If a feature is NaN or infinite (names the image), or the folder cannot be written.
+        """
+        for level, values in features.items():
+            _check_finite(values, self.images, f"level {level}")
+        write_arrays(self.path, {"sha256": np.array(hashes), **{_member(k): v for k, v in features.items()}})
+
+    def read_hashes(self) -> list[str] | None:
+        """Return the images' SHA-256 if the shard is there and whole."""
+        arrays = read_arrays(self.path)  # all of it: a damaged member must be found now
+        if arrays is None or not {"sha256", *map(_member, self.levels)} <= arrays.keys():
+            return None
+        return [str(value) for value in arrays["sha256"]]
+
+    def read_level(self, level: int) -> Features:
+        """Return one level's (n, D) features of a shard that was found whole."""
+        with np.load(self.path, allow_pickle=False) as arrays:
+            return np.asarray(arrays[_member(level)])
+
+
+def join_shards(folder: Path, manifest: Manifest, shards: Sequence[Shard]) -> Manifest:
+    """Make the split's level files and manifest of its shards, in order, then remove them."""
+    levels = {level: _read_level(shards, level) for level in shards[0].levels}
+    declared = _write_levels(folder, manifest, levels, scratch=folder / PARTIAL)
+    remove_shards(folder)
+    return declared
+
+
+def _read_level(shards: Sequence[Shard], level: int) -> Iterator[Features]:
+    yield from (shard.read_level(level) for shard in shards)
+
+
+def remove_shards(folder: Path) -> None:
+    """Remove what is left of an unfinished split."""
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
+
+
+def _member(level: int) -> str:
+    return f"level_{level}"
+
+
+# --- arrays by name: shards, fitted spectra ---
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -69,10 +69,10 @@ def test_normalisation_is_the_float_formula_to_the_bit(name):
 
 def test_real_images_are_opencvs_bilinear_on_bytes_to_the_bit(mvtec):
     """RGB and gray files decoded by OpenCV itself, resized to B4's square."""
-    from gaussad_cli.extraction.decode import read_square
+    from gaussad_cli.extraction.decode import read_squares
 
     for path in (mvtec / "bottle/test/good", mvtec / "screw/test/good"):
         first = sorted(path.iterdir())[0]
         decoded = cv2.cvtColor(cv2.imread(str(first), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
         expected = cv2.resize(decoded, (380, 380), interpolation=cv2.INTER_LINEAR)
-        np.testing.assert_array_equal(read_square(first, 380), expected)
+        np.testing.assert_array_equal(read_squares(first, [380]).by_size[380], expected)

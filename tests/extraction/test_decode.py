@@ -1,17 +1,29 @@
 """Every supported file becomes 8-bit RGB by the documented rule."""
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from gaussad_cli.errors import ImageError
-from gaussad_cli.extraction.decode import read_rgb, read_square
+from gaussad_cli.extraction.decode import decode_pixels, read_squares
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]
 DEEP = np.random.default_rng(1).integers(0, 65536, (7, 9), dtype=np.uint16)
 THREE_GRAY = np.stack([GRAY] * 3, axis=2)
+
+
+def read_rgb(path):
+    """The decoded pixels before the resize."""
+    pixels = decode_pixels(path.read_bytes(), path)
+    return pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=2)
+
+
+def read_square(path, size):
+    return read_squares(path, [size]).by_size[size]
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp", "tif", "PNG", "TIFF"])
@@ -84,6 +96,20 @@ def test_resize_is_opencvs_bilinear_on_bytes(tmp_path):
     )
 
 
+def test_gray_is_resized_as_its_three_channels_would_be(tmp_path):
+    Image.fromarray(GRAY).save(tmp_path / "x.png")
+    expected = cv2.resize(THREE_GRAY, (5, 5), interpolation=cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(read_square(tmp_path / "x.png", 5), expected)
+
+
+def test_several_sizes_and_the_hash_come_from_one_reading(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    squares = read_squares(tmp_path / "x.png", [4, 6])
+    assert squares.sha256 == hashlib.sha256((tmp_path / "x.png").read_bytes()).hexdigest()
+    for size in (4, 6):
+        np.testing.assert_array_equal(squares.by_size[size], read_square(tmp_path / "x.png", size))
+
+
 def saved(tmp_path, suffix):
     large = cv2.resize(RGB, (120, 90), interpolation=cv2.INTER_CUBIC)
     Image.fromarray(large).save(tmp_path / f"x.{suffix}")
@@ -96,14 +122,14 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, suffix, share):
     path = saved(tmp_path, suffix)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(ImageError, match=rf"x\.{suffix}"):
-        read_rgb(path)
+        read_square(path, 8)
 
 
 def test_a_file_that_is_no_image_or_not_there_is_an_error_that_names_it(tmp_path):
     (tmp_path / "text.png").write_text("hello")
     for name in ("text.png", "nowhere.png"):
         with pytest.raises(ImageError, match=name):
-            read_rgb(tmp_path / name)
+            read_square(tmp_path / name, 8)
 
 
 def test_floating_point_pixels_have_no_rule(tmp_path):

@@ -1,5 +1,7 @@
 """Extraction into the cache with a stand-in for the network: resuming, extending, refusing."""
 
+import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -8,28 +10,10 @@ import pytest
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.extraction import pipeline, store
-from gaussad_cli.extraction.pipeline import Extractor
+from gaussad_cli.extraction.pipeline import Extractor, Target
 from gaussad_cli.files import sha256_of
 from tests.conftest import write_image
-
-RECIPE = store.Recipe("toy", 2, "none", "0" * 64, "native", input_size=16)
-
-
-class ToyEngine:
-    """Level 1: the mean colour; level 2: the mean of each of 4 rows. Counts images, and fails when told to."""
-
-    levels = (1, 2)
-
-    def __init__(self, fail_after=None):
-        self.seen, self.fail_after = 0, fail_after
-
-    def run(self, images):
-        if self.fail_after is not None and self.seen >= self.fail_after:
-            raise KeyboardInterrupt
-        self.seen += len(images)
-        values = images.astype(np.float32)
-        rows = values.reshape(len(images), 4, 4, 16, 3).mean(axis=(2, 3, 4))
-        return {level: {1: values.mean(axis=(1, 2)), 2: rows}[level] for level in self.levels}
+from tests.extraction.toy import RECIPE, ToyEngine
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +22,8 @@ def small_shards(monkeypatch):
 
 
 def extractor(tmp_path, engine=None, cache="cache", **options):
-    return Extractor(engine or ToyEngine(), RECIPE, tmp_path / cache, "tiny", **{"batch_size": 2, **options})
+    targets = [Target(engine or ToyEngine(), RECIPE)]
+    return Extractor(targets, tmp_path / cache, "tiny", **{"batch_size": 2, **options})
 
 
 def features(tmp_path, category="knob", split="train", level=2, cache="cache"):
@@ -136,7 +121,7 @@ def test_features_that_are_not_finite_are_an_error_that_names_the_image(tmp_path
         def run(self, images):
             return {level: values * np.nan for level, values in super().run(images).items()}
 
-    with pytest.raises(UserError, match=r"NaN or infinite features for image knob/train/good/000\.png and 5 more"):
+    with pytest.raises(UserError, match=r"NaN or infinite features for image knob/train/good/000\.png and 3 more"):
         extractor(tmp_path, Broken())(find_categories(tiny)[0], nothing)
 
 
@@ -186,3 +171,75 @@ def test_features_made_elsewhere_must_be_float32_with_a_row_per_image(tmp_path, 
     manifest = store.Manifest("mine", "lid", "train", RECIPE, images, {})
     with pytest.raises(UserError, match=r"must be \(6, D\) float32"):
         store.write_features(tmp_path / "lid", manifest, {1: values})
+
+
+def test_several_backbones_share_one_reading_of_each_file(tmp_path, tiny, monkeypatch):
+    knob, read = find_categories(tiny)[0], []
+    other = replace(RECIPE, backbone="other", input_size=8)
+    extractor(tmp_path, cache="alone")(knob, nothing)
+    Extractor([Target(ToyEngine(), other)], tmp_path / "alone", "tiny", batch_size=2)(knob, nothing)
+
+    def counted(path, sizes, read_squares=pipeline.read_squares):
+        read.append(path)
+        return read_squares(path, sizes)
+
+    monkeypatch.setattr(pipeline, "read_squares", counted)
+    targets = [Target(ToyEngine(), RECIPE), Target(ToyEngine(), other)]
+    done = Extractor(targets, tmp_path / "cache", "tiny", batch_size=2)(knob, nothing)
+    assert done == 2 * 12
+    assert len(read) == len(set(read)) == 12
+    assert files(tmp_path / "cache") == files(tmp_path / "alone")
+
+
+def test_a_backbone_that_is_done_is_not_run_for_another(tmp_path, tiny):
+    knob = find_categories(tiny)[0]
+    extractor(tmp_path)(knob, nothing)
+    first, second = ToyEngine(), ToyEngine()
+    targets = [Target(first, RECIPE), Target(second, replace(RECIPE, backbone="other"))]
+    assert Extractor(targets, tmp_path / "cache", "tiny")(knob, nothing) == 12
+    assert (first.seen, second.seen) == (0, 12)
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    """Features of 2,000 images, 16 MB, are never in memory together."""
+
+    class Wide(ToyEngine):
+        levels = (1,)
+
+        def run(self, images):
+            return {1: np.ones((len(images), 1000), np.float32)}
+
+    peaks = {}
+    image = write_image(tmp_path / "image.png", seed=0)
+    for n in (200, 2000):
+        for folder, count in (("train/good", n), ("test/good", 5), ("test/bad", 5)):
+            (tmp_path / f"{n}/knob/{folder}").mkdir(parents=True)
+            for i in range(count):
+                (tmp_path / f"{n}/knob/{folder}/{i:04d}.png").symlink_to(image)
+        knob = find_categories(tmp_path / str(n))[0]
+        tracemalloc.start()
+        extractor(tmp_path, Wide(), cache=f"cache{n}", batch_size=16)(knob, nothing)
+        peaks[n] = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peaks[2000] < peaks[200] + 4e6
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_bounds_the_rate_is_found_out(tmp_path, tiny, monkeypatch, workers):
+    def slow(path, sizes, read_squares=pipeline.read_squares):
+        time.sleep(0.02)
+        return read_squares(path, sizes)
+
+    class SlowEngine(ToyEngine):
+        def run(self, images):
+            time.sleep(0.05)
+            return super().run(images)
+
+    network = extractor(tmp_path, SlowEngine(), workers=workers)
+    network(find_categories(tiny)[0], nothing)
+    assert network.meter.bound == "network"
+    assert network.meter.images == 12
+    monkeypatch.setattr(pipeline, "read_squares", slow)
+    decode = extractor(tmp_path, cache="other", workers=workers)
+    decode(find_categories(tiny)[0], nothing)
+    assert decode.meter.bound == "decode"

@@ -1,0 +1,131 @@
+"""ONNX Runtime on the CPU. The graph takes 8-bit images and gives the pooled features; batch norm is folded.
+
+Images run singly, several at a time on one thread each: on a CPU that is faster than larger batches, whose activations
+leave the caches, and an image's features do not depend on its neighbours, to the bit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnxruntime
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gaussad_cli.backbones.folding import fold_batch_norm
+from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
+from gaussad_cli.backbones.registry import Backbone, Padding
+from gaussad_cli.backbones.weights import Checkpoint
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.engine import usable_cores
+from gaussad_cli.extraction.store import digest
+from gaussad_cli.files import write_whole
+
+GRAPHS = ".graphs"  # folder of the exported graphs in the cache
+EXPORT_VERSION = 2  # raise it when the same network would give another graph
+_MOST_AT_ONCE = 16  # images in memory at a time; with more cores, several work on one image
+
+
+class OnnxEngine:
+    """Runs an exported graph."""
+
+    def __init__(self, graph: bytes, levels: tuple[int, ...], threads: int | None = None) -> None:
+        self.levels = levels
+        cores = threads or usable_cores()
+        at_once = min(cores, _MOST_AT_ONCE)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = cores // at_once
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders need the cores too
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._pool = ThreadPoolExecutor(at_once)
+
+    def run(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
+        """Return level -> (N, D) float32 for images (N, size, size, 3) uint8 RGB."""
+        by_image = list(self._pool.map(self._run_one, images))
+        by_level = zip(*by_image, strict=True)
+        return {level: np.concatenate(features) for level, features in zip(self.levels, by_level, strict=True)}
+
+    def _run_one(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        outputs: list[NDArray[np.float32]] = self._session.run(None, {"image": image[None]})
+        return outputs
+
+
+def load_graph(
+    backbone: Backbone, padding: Padding, levels: tuple[int, ...], checkpoint: Checkpoint, cache: Path
+) -> bytes:
+    """Return the exported graph from the cache, or export it and keep it there.
+
+    A file's name holds what it was exported from and the head of its own SHA-256: one that was changed is not taken.
+
+    Raises
+    ------
+    UserError
+        If the checkpoint does not fit, or the network cannot be exported.
+    """
+    source = [backbone.name, checkpoint.sha256, padding, backbone.input_size, backbone.mean, backbone.std, levels]
+    key = digest([*source, torch.__version__, timm.__version__, EXPORT_VERSION])[:16]
+    for path in (cache / GRAPHS).glob(f"{key}-*.onnx"):
+        with suppress(OSError):
+            content = path.read_bytes()
+            if path.stem == f"{key}-{_head(content)}":
+                return content
+    graph = export(build_network(backbone, padding, levels, checkpoint), backbone)
+    with suppress(UserError):  # a cache that cannot be written shows where it matters
+        write_whole(cache / GRAPHS / f"{key}-{_head(graph)}.onnx", lambda file: file.write(graph))
+    return graph
+
+
+def export(network: LevelNetwork, backbone: Backbone) -> bytes:
+    """Export a network with its normalisation as an ONNX graph for one image: "image" (1, size, size, 3) uint8.
+
+    Raises
+    ------
+    UserError
+        If torch cannot export it.
+    """
+    if backbone.family != "timm":
+        fold_batch_norm(network)
+    image = torch.zeros(1, backbone.input_size, backbone.input_size, 3, dtype=torch.uint8)
+    try:
+        with (
+            TemporaryDirectory() as folder,
+            warnings.catch_warnings(),
+        ):  # the newer exporter needs another package, and ten times as long
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                _Normalised(network, backbone).eval(),
+                (image,),
+                Path(folder) / "graph.onnx",
+                dynamo=False,
+                opset_version=17,
+                input_names=["image"],
+                output_names=[f"level_{level}" for level in network.levels],
+            )
+            return (Path(folder) / "graph.onnx").read_bytes()
+    except Exception as error:  # an operator without a counterpart can be almost any error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{backbone.name} cannot be exported to ONNX ({reason}): use --engine torch.") from None
+
+
+class _Normalised(nn.Module):
+    def __init__(self, network: LevelNetwork, backbone: Backbone) -> None:
+        super().__init__()
+        self.network, self.backbone = network, backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features: tuple[Tensor, ...] = self.network(normalise(images, self.backbone))
+        return features
+
+
+def _head(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

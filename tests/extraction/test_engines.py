@@ -1,0 +1,258 @@
+"""Both engines against a plain timm loop, what folding and exporting leave as it was, and what goes together."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gaussad_cli.backbones.folding import fold_batch_norm
+from gaussad_cli.backbones.network import build_network, create_model, normalise, tap_levels
+from gaussad_cli.backbones.padding import use_paper_padding
+from gaussad_cli.backbones.registry import find_backbone
+from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint, load_levels
+from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation.results import read_metrics
+from gaussad_cli.extraction import extract
+from gaussad_cli.extraction.decode import read_squares
+from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine
+from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, load_graph
+from tests.conftest import assert_user_error, write_image
+from tests.extraction.toy import ToyEngine
+
+CPU = [Choice("onnx", "cpu", "fp32"), Choice("torch", "cpu", "fp32")]
+TOLERANCE = 1e-4
+
+
+def plain_loop(backbone, padding, levels, checkpoint, squares):
+    """What a user would write: the timm model in float32, a hook on each level's last module."""
+    model = create_model(backbone)
+    load_levels(model, backbone, checkpoint, levels)
+    if padding == "paper":
+        use_paper_padding(model, backbone.input_size)
+    maps = {}
+    for level in levels:
+        module = model.get_submodule(backbone.level_modules[level - 1][-1])
+        module.register_forward_hook(lambda _m, _i, output, level=level: maps.update({level: output}))
+    with torch.inference_mode():
+        model(normalise(torch.from_numpy(squares), backbone))
+    return {level: maps[level].mean(dim=(2, 3)).numpy() for level in levels}
+
+
+def difference(ours, theirs):
+    """Largest over levels of the largest difference over the level's root mean square."""
+    return max(float(np.abs(ours[k] - v).max() / np.sqrt(np.square(v).mean())) for k, v in theirs.items())
+
+
+def squares_of(paths, size):
+    return np.stack([read_squares(path, [size]).by_size[size] for path in paths])
+
+
+@pytest.fixture
+def noise(tmp_path):
+    return [write_image(tmp_path / f"{seed}.png", seed, size=300) for seed in range(3)]
+
+
+@pytest.mark.parametrize("choice", CPU, ids=lambda choice: choice.engine)
+def test_lite0_equals_the_plain_loop(tmp_path, noise, choice):
+    backbone, levels = find_backbone("efficientnet-lite0"), tuple(range(1, 10))
+    checkpoint = find_checkpoint(backbone, None)
+    engine = build_engine(choice, backbone, "tf", levels, checkpoint, tmp_path)
+    squares = squares_of(noise, 224)
+    assert difference(engine.run(squares), plain_loop(backbone, "tf", levels, checkpoint, squares)) < TOLERANCE
+
+
+@pytest.mark.parametrize("choice", CPU, ids=lambda choice: choice.engine)
+def test_b4_on_real_images_equals_the_plain_loop(tmp_path, mvtec, weights, choice):
+    backbone, levels = find_backbone("efficientnet-b4"), tuple(range(1, 8))
+    checkpoint = find_checkpoint(backbone, weights / "efficientnet-b4-levels1-7.pth")
+    paths = [sorted((mvtec / name / "test/good").iterdir())[0] for name in ("bottle", "metal_nut", "screw")]
+    squares = squares_of(paths, 380)
+    engine = build_engine(choice, backbone, "paper", levels, checkpoint, tmp_path)
+    assert difference(engine.run(squares), plain_loop(backbone, "paper", levels, checkpoint, squares)) < TOLERANCE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", TOLERANCE), ("tf32", 0.02), ("bf16", 0.3)])
+def test_cuda_equals_the_plain_loop(tmp_path, noise, precision, tolerance):
+    backbone, levels = find_backbone("efficientnet-lite0"), tuple(range(1, 10))
+    checkpoint = find_checkpoint(backbone, None)
+    engine = build_engine(Choice("torch", "cuda", precision), backbone, "tf", levels, checkpoint, tmp_path)
+    squares = squares_of(noise, 224)
+    assert difference(engine.run(squares), plain_loop(backbone, "tf", levels, checkpoint, squares)) < tolerance
+
+
+def test_bf16_is_near_and_not_the_same(tmp_path, noise):
+    backbone = find_backbone("efficientnet-lite0")
+    checkpoint = find_checkpoint(backbone, None)
+    choice = Choice("torch", "cpu", "bf16")
+    features = build_engine(choice, backbone, "tf", (7,), checkpoint, tmp_path).run(squares_of(noise, 224))
+    expected = plain_loop(backbone, "tf", (7,), checkpoint, squares_of(noise, 224))
+    assert features[7].dtype == np.float32
+    assert TOLERANCE < difference(features, expected) < 0.3
+
+
+@pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-b1", "efficientnet-lite1", "resnet-18", "resnet-50"])
+def test_folding_leaves_no_batch_norm_and_the_same_features(name):
+    backbone = find_backbone(name)
+    torch.manual_seed(0)
+    model = create_model(backbone)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as created they would do nothing
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    network = tap_levels(model, backbone, backbone.paddings[0], range(1, backbone.n_levels + 1))
+    images = torch.rand(2, 3, backbone.input_size, backbone.input_size)
+    with torch.inference_mode():
+        before = network(images)
+    fold_batch_norm(network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    with torch.inference_mode():
+        for ours, theirs in zip(network(images), before, strict=True):
+            torch.testing.assert_close(
+                ours, theirs, rtol=TOLERANCE, atol=TOLERANCE * float(theirs.square().mean()) ** 0.5
+            )
+
+
+# --- ONNX Runtime ---
+
+
+@pytest.fixture
+def graph(tmp_path):
+    backbone = find_backbone("efficientnet-lite0")
+    return lambda: load_graph(backbone, "tf", (1, 5), find_checkpoint(backbone, None), tmp_path)
+
+
+def test_an_images_features_depend_neither_on_its_neighbours_nor_on_threads_to_the_bit(graph, noise):
+    squares = squares_of(noise, 224)
+    together = OnnxEngine(graph(), (1, 5)).run(squares)
+    for threads in (1, 3):
+        engine = OnnxEngine(graph(), (1, 5), threads)
+        for level in (1, 5):
+            alone = np.concatenate([engine.run(square[None])[level] for square in squares[::-1]])[::-1]
+            np.testing.assert_array_equal(together[level], alone)
+
+
+def test_a_graph_is_exported_once_and_a_damaged_one_again(tmp_path, graph, monkeypatch):
+    content = graph()
+    (path,) = (tmp_path / GRAPHS).iterdir()
+    with monkeypatch.context() as patched:
+        patched.setattr("gaussad_cli.extraction.onnx_engine.export", None)  # not called
+        assert graph() == content
+    path.write_bytes(content[:-9] + b"tampered!")
+    assert graph() == content
+
+
+@pytest.mark.parametrize("name", ["timm:test_convnext", "timm:test_vit", "efficientnet-b0", "resnet-18"])
+def test_other_networks_export_to_the_same_features(tmp_path, noise, name):
+    backbone = find_backbone(name)
+    torch.manual_seed(0)
+    tensors = create_model(backbone).state_dict()
+    checkpoint = Checkpoint("random", Path("random"), "0" * 64, tensors)
+    levels, padding = tuple(range(1, backbone.n_levels + 1)), backbone.paddings[0]
+    squares = squares_of(noise, backbone.input_size)
+    with torch.inference_mode():
+        network = build_network(backbone, padding, levels, checkpoint)
+        expected = [level.numpy() for level in network(normalise(torch.from_numpy(squares), backbone))]
+    for choice in CPU:
+        engine = build_engine(choice, backbone, padding, levels, checkpoint, tmp_path)
+        assert difference(engine.run(squares), dict(zip(levels, expected, strict=True))) < TOLERANCE
+
+
+def test_a_network_that_cannot_be_exported_is_an_error_that_names_the_other_engine(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
+    with pytest.raises(UserError, match=r"efficientnet-lite0 cannot be exported .*division by zero.*--engine torch"):
+        load_graph(
+            find_backbone("efficientnet-lite0"),
+            "tf",
+            (1,),
+            find_checkpoint(find_backbone("efficientnet-lite0"), None),
+            tmp_path,
+        )
+
+
+# --- choosing ---
+
+
+@pytest.mark.parametrize(
+    ("options", "cuda", "expected"),
+    [
+        (("auto", "auto", "fp32"), False, ("onnx", "cpu", "fp32")),
+        (("auto", "auto", "fp32"), True, ("torch", "cuda", "fp32")),
+        (("auto", "cpu", "fp32"), True, ("onnx", "cpu", "fp32")),
+        (("onnx", "auto", "fp32"), True, ("onnx", "cpu", "fp32")),
+        (("torch", "auto", "fp32"), False, ("torch", "cpu", "fp32")),
+        (("auto", "auto", "bf16"), False, ("torch", "cpu", "bf16")),
+        (("auto", "auto", "tf32"), True, ("torch", "cuda", "tf32")),
+    ],
+)
+def test_auto_is_onnx_on_a_cpu_and_torch_on_cuda(monkeypatch, options, cuda, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    assert choose_engine(*options) == Choice(*expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("tensorrt", "auto", "fp32"), "unknown --engine 'tensorrt'. Known: auto, onnx, torch"),
+        (("auto", "gpu", "fp32"), "unknown --device 'gpu'"),
+        (("auto", "auto", "fp16"), "unknown --precision 'fp16'"),
+        (("auto", "cuda", "fp32"), "no CUDA device here"),
+        (("onnx", "cpu", "bf16"), "--engine torch for bf16"),
+        (("auto", "cpu", "tf32"), "tf32 is CUDA's"),
+    ],
+)
+def test_options_that_do_not_go_together_are_an_error(monkeypatch, options, message):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=message):
+        choose_engine(*options)
+
+
+def test_engine_and_precision_are_in_the_manifest_and_the_key(gaussad, tiny):
+    base = ("extract", "--data", tiny, "--backbone", "efficientnet-lite0", "--levels", "3", "--categories", "lid")
+    folders = [
+        Path(gaussad(*base, *options).out.strip())
+        for options in ((), ("--engine", "torch"), ("--precision", "bf16"), ("--engine", "onnx"))
+    ]
+    assert len(set(folders)) == 3
+    recipes = [json.loads((folder / "lid/train/manifest.json").read_text())["recipe"] for folder in folders]
+    assert [(recipe["engine"], recipe["precision"]) for recipe in recipes] == [
+        ("onnx", "fp32"),
+        ("torch", "fp32"),
+        ("torch", "bf16"),
+        ("onnx", "fp32"),
+    ]
+    several = gaussad("evaluate", "--backbone", "efficientnet-lite0")
+    assert_user_error(several, "several extractions fit", "engine onnx fp32", "engine torch bf16", "--key")
+
+
+def test_several_backbones_in_one_go(gaussad, tiny):
+    both = ("--backbone", "efficientnet-lite0", "--backbone", "efficientnet-lite1")
+    done = gaussad("extract", "--data", tiny, *both, "--levels", "3")
+    assert done.code == 0, done.err
+    assert "48 images of 2 categories extracted" in done.err
+    assert ["lite0" in done.out.split()[0], "lite1" in done.out.split()[1]] == [True, True]
+    assert gaussad("run", "--data", tiny, *both, "--levels", "3").code == 0
+    assert set(read_metrics(Path("results"), None)["backbone"]) == {"efficientnet-lite0", "efficientnet-lite1"}
+    refused = gaussad("extract", "--data", tiny, *both, "--weights", "x.pth")
+    assert_user_error(refused, "--weights is one backbone's file")
+
+
+def test_an_interruption_ends_with_a_line_on_how_to_go_on(gaussad, tiny, monkeypatch):
+    engines = iter([ToyEngine(fail_after=8), ToyEngine()])
+
+    def build(*_):
+        engine = next(engines)
+        engine.levels = (1,)
+        return engine
+
+    monkeypatch.setattr(extract, "build_engine", build)
+    command = ("extract", "--data", tiny, "--backbone", "efficientnet-lite0", "--levels", "1", "--batch-size", "4")
+    stopped = gaussad(*command)
+    assert stopped.code == 130
+    assert stopped.err.splitlines()[-1].startswith("gaussad: interrupted in category 'knob'. What was finished is kept")
+    assert "Traceback" not in stopped.err
+    assert gaussad(*command).code == 0
