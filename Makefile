@@ -48,8 +48,10 @@ format: $(VENV)/.dev ## Put the code into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## Measure the core against the scikit-learn route
+bench: $(VENV)/.dev ## Measure the core against scikit-learn, and extraction against a plain loop: MVTEC=DIR
 	$(BIN)/python scripts/bench_core.py
+	@test -n "$(MVTEC)" || { echo "for extraction, say where MVTec AD is: make $@ MVTEC=/path/to/mvtec"; exit 2; }
+	$(BIN)/python scripts/bench_extract.py --data $(MVTEC)
 
 smoke: ## Install into a clean virtual environment as a user would, and run the main job there
 	scripts/smoke.sh $(PYTHON)

@@ -27,8 +27,8 @@ class LevelNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the pooled features of each wanted level, float32."""
-        # A mean, not a pooling layer: ONNX Runtime's adds up the pixels one by one, and loses digits on large maps.
-        return tuple(level.mean(dim=(2, 3), dtype=torch.float32) for level in self.feature_maps(images))
+        # Rows first, then their means: ONNX Runtime adds up one by one, and would lose digits on a large map.
+        return tuple(level.mean(3, dtype=torch.float32).mean(2) for level in self.feature_maps(images))
 
 
 class StagedNetwork(LevelNetwork):

@@ -30,7 +30,7 @@ from gaussad_cli.extraction.store import digest
 from gaussad_cli.files import write_whole
 
 GRAPHS = ".graphs"  # folder of the exported graphs in the cache
-EXPORT_VERSION = 2  # raise it when the same network would give another graph
+EXPORT_VERSION = 3  # raise it when the same network would give another graph
 _MOST_AT_ONCE = 16  # images in memory at a time; with more cores, several work on one image
 
 

@@ -47,7 +47,7 @@ def test_levels_of_a_convnext_are_the_means_of_its_stages():
         expected = [(x := stage(x)).mean(dim=(2, 3)) for stage in model.stages]
         ours = tap_levels(model, backbone, "native", range(1, 5))(images)
     for one, other in zip(ours, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)  # the mean in another order
 
 
 @pytest.mark.parametrize(
