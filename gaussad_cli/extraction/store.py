@@ -29,7 +29,7 @@ from gaussad_cli.files import sha256_of, write_json, write_whole
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "pillow")
+_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "pillow", "onnxruntime")
 
 Features = NDArray[np.float32]
 
