@@ -15,7 +15,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 
-SPECTRUM_VERSION = 2  # raise it when the same features would give another spectrum
+SPECTRUM_VERSION = 3  # raise it when the same features would give another spectrum
 
 
 def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
@@ -86,5 +86,6 @@ def _spectrum(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Spectrum:
         variances=arrays[f"{prefix}variances"],
         eigenvalues=arrays[f"{prefix}eigenvalues"],
         eigenvectors=arrays[f"{prefix}eigenvectors"],
-        fourth_moments=arrays[f"{prefix}fourth_moments"],
+        fourth_leading=arrays[f"{prefix}fourth_leading"],
+        fourth_trailing=arrays[f"{prefix}fourth_trailing"],
     )

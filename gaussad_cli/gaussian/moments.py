@@ -1,6 +1,9 @@
-"""Mean and centred data (paper section III-A)."""
+"""Mean and centred data, whole or in parts (paper section III-A)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,3 +43,66 @@ def centre(features: ArrayLike) -> tuple[Array, Array, Array]:
     centred -= remainder
     centred[:, (x == x[0]).all(axis=0)] = 0.0  # exactly: rounding must not give a constant feature a variance
     return mean, remainder, centred
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and second moments of n features, both centred: parts of a data set can be merged and taken away.
+
+    Attributes
+    ----------
+    n : number of features
+    shift : (D,), subtracted from every feature first, the same for all parts. One of the features will do: the
+        difference is exact, so a large common offset costs no digits
+    mean : (D,), of the shifted features
+    second : (D, D), the sum of the outer products of deviations from the mean
+    """
+
+    n: int
+    shift: Array
+    mean: Array
+    second: Array
+
+    def two_float_mean(self) -> tuple[Array, Array]:
+        """Return the mean of the features and what float64 cannot hold of it (see :func:`centre`)."""
+        mean = self.shift + self.mean
+        rest = mean - self.shift
+        return mean, (self.shift - (mean - rest)) + (self.mean - rest)  # Knuth's two-sum: exact
+
+
+def gather(chunks: Iterable[ArrayLike], shift: Array) -> Moments:
+    """Return the moments of features that come in chunks of (k, D); one chunk is held at a time.
+
+    Raises
+    ------
+    ValueError
+        If a chunk holds NaN or infinity.
+    """
+    total = Moments(0, shift, np.zeros_like(shift), np.zeros((shift.size, shift.size)))
+    for chunk in chunks:
+        x = np.asarray(chunk, dtype=np.float64) - shift
+        if not np.isfinite(x).all():
+            raise ValueError("features hold NaN or infinite values")
+        mean = x.mean(axis=0)
+        x -= mean
+        total = merge(total, Moments(x.shape[0], shift, mean, x.T @ x))
+    return total
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Return the moments of both together (Chan, Golub, LeVeque 1983)."""
+    n = a.n + b.n
+    if n == 0:
+        return a
+    apart = b.mean - a.mean
+    second = a.second + b.second + np.outer(apart, apart * (a.n * b.n / n))
+    return Moments(n, a.shift, a.mean + apart * (b.n / n), second)
+
+
+def downdate(total: Moments, part: Moments) -> Moments:
+    """Return the moments of what is left of `total` without `part`, which must be less than all of it."""
+    n = total.n - part.n
+    mean = total.mean + (total.mean - part.mean) * (part.n / n)
+    apart = part.mean - mean
+    second = total.second - part.second - np.outer(apart, apart * (n * part.n / total.n))
+    return Moments(n, total.shift, mean, second)

@@ -33,14 +33,20 @@ def shrink(spectrum: Spectrum, compression: Compression = NO_COMPRESSION) -> Shr
     """Compute the shrinkage that scikit-learn's ``LedoitWolf`` finds on the kept components, without the data.
 
     All that the estimator needs is rotation invariant: the trace, the squared Frobenius norm (sums over
-    eigenvalues) and the sum of the fourth powers of the samples' norms (a block of the fourth moments).
+    eigenvalues) and the sum of the fourth powers of the samples' norms. Every compression keeps leading or trailing
+    components.
     """
     start, stop = component_range(spectrum.eigenvalues, compression)
     dim = spectrum.dim if compression.mode == "all" else stop - start
     kept = spectrum.eigenvalues[start:stop]
     scale = float(kept.sum()) / dim if dim else 0.0
-    fourth = float(spectrum.fourth_moments[start:stop, start:stop].sum())
-    return Shrinkage(start, stop, dim, _intensity(kept, fourth, spectrum.n, dim), scale)
+    return Shrinkage(start, stop, dim, _intensity(kept, _fourth(spectrum, start, stop), spectrum.n, dim), scale)
+
+
+def _fourth(spectrum: Spectrum, start: int, stop: int) -> float:
+    if start == stop:
+        return 0.0
+    return float(spectrum.fourth_leading[stop - 1] if start == 0 else spectrum.fourth_trailing[start])
 
 
 def _intensity(eigenvalues: np.ndarray, fourth: float, n: int, dim: int) -> float:

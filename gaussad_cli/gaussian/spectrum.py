@@ -15,6 +15,9 @@ from gaussad_cli.gaussian.moments import Array, centre
 class Spectrum:
     """Eigendecomposition and fourth moments of n centred training features of D dimensions.
 
+    With Z = X V the centred data in the eigenbasis, the fourth powers of the samples' norms are summed up over the
+    leading and over the trailing components: those are the ranges that PCA and NPCA keep.
+
     Attributes
     ----------
     n : number of training features
@@ -22,7 +25,8 @@ class Spectrum:
     variances : (D,) per-feature empirical variance, 1/n
     eigenvalues : (r,) of X'X/n, descending; those that are zero to rounding are left out, so r <= min(n - 1, D)
     eigenvectors : (D, r), orthonormal columns
-    fourth_moments : (r, r), M = (Z*Z)'(Z*Z) with Z = X V the centred data in the eigenbasis
+    fourth_leading : (r,), the sum over samples of (z_0^2 + ... + z_b^2)^2, for every last component b
+    fourth_trailing : (r,), the sum over samples of (z_a^2 + ... + z_(r-1)^2)^2, for every first component a
     """
 
     n: int
@@ -31,7 +35,8 @@ class Spectrum:
     variances: Array
     eigenvalues: Array
     eigenvectors: Array
-    fourth_moments: Array
+    fourth_leading: Array
+    fourth_trailing: Array
 
     @property
     def dim(self) -> int:
@@ -63,7 +68,7 @@ def fit_spectrum(features: ArrayLike) -> Spectrum:
     n, dim = x.shape
     left, singular, right = _thin_svd(x)
     rank = numerical_rank(singular, n, dim)
-    squared = np.square(left[:, :rank] * singular[:rank])  # Z*Z, (n, r)
+    leading, trailing = fourth_moments(left[:, :rank] * singular[:rank])
     return Spectrum(
         n=n,
         mean=mean,
@@ -71,8 +76,17 @@ def fit_spectrum(features: ArrayLike) -> Spectrum:
         variances=np.square(x).mean(axis=0),
         eigenvalues=np.square(singular[:rank]) / n,
         eigenvectors=np.ascontiguousarray(right[:rank].T),
-        fourth_moments=squared.T @ squared,
+        fourth_leading=leading,
+        fourth_trailing=trailing,
     )
+
+
+def fourth_moments(z: Array) -> tuple[Array, Array]:
+    """Return the fourth moments of samples in the eigenbasis, (n, r), as `Spectrum` holds them: two of (r,)."""
+    squared = np.square(z)
+    leading = np.cumsum(squared, axis=1)
+    trailing = np.cumsum(squared[:, ::-1], axis=1)[:, ::-1]
+    return np.einsum("ij,ij->j", leading, leading), np.einsum("ij,ij->j", trailing, trailing)
 
 
 def numerical_rank(singular: Array, n: int, dim: int) -> int:
