@@ -16,6 +16,10 @@ from gaussad_cli import __version__
 from gaussad_cli.errors import Interrupted, UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
     from gaussad_cli.extraction.extract import Request
 
 app = typer.Typer(
@@ -27,7 +31,7 @@ app = typer.Typer(
     "Images flow through extract, fit, evaluate and tables; run does all four. Start with: gaussad demo",
 )
 
-_KNOWN_TABLES = (1, 2, 3, 7)
+_KNOWN_TABLES = (1, 2, 3, 4, 7)
 _FORMATS = ("text", "markdown", "csv")
 
 
@@ -93,17 +97,36 @@ BatchSize = Annotated[
 Workers = Annotated[
     Optional[int], typer.Option(min=0, help="Threads that decode images; 0: decode between batches.  [default: cores]")
 ]
+Epochs = Annotated[
+    int,
+    typer.Option(min=0, help="Augmented epochs of the training images, besides the images as they are; paper: 100."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="What augmentation is drawn from.")]
+Rules = Annotated[
+    Optional[Path], typer.Option("--augmentation", help="YAML file of rules per category.  [default: the paper's]")
+]
+MomentsOnly = Annotated[
+    bool, typer.Option("--moments-only", help="Keep fitted spectra instead of augmented features; the same numbers.")
+]
+WhichEpochs = Annotated[Optional[int], typer.Option(min=0, help="Fitted to so many augmented epochs.  [default: 0]")]
+Thresholds = Annotated[
+    Optional[list[str]],
+    typer.Option("--threshold", help="chi2, empirical, gamma, conformal, cross-conformal or all; repeatable."),
+]
+Fpr = Annotated[Optional[str], typer.Option("--fpr", help="Wanted false-positive rates, such as 0.05,0.01.")]
 Cache = Annotated[Path, typer.Option(envvar="GAUSSAD_CACHE", help="Where features are kept.")]
 Dataset = Annotated[Optional[str], typer.Option(help="Name in cache and results.  [default: the data folder's name]")]
 WhichDataset = Annotated[Optional[str], typer.Option(help="Which data set, where the cache holds several.")]
-Key = Annotated[Optional[str], typer.Option(help="Which extraction, where the cache holds several: head of its key.")]
+Key = Annotated[Optional[str], typer.Option(help="Which extraction, where there are several: head of its key.")]
 ScoreName = Annotated[Optional[str], typer.Option(help="mahalanobis, l2 or sed.  [default: all of Tables I and III]")]
 Mode = Annotated[Optional[str], typer.Option(help="all, pca or npca, for the Mahalanobis distance.")]
 Var = Annotated[
     Optional[float], typer.Option(help="Share of variance: pca 0.99 keeps what explains 99 %, npca 0.01 the least 1 %.")
 ]
 Out = Annotated[Path, typer.Option(help="Where results are kept.")]
-TableNumbers = Annotated[Optional[list[int]], typer.Option(help="1, 2, 3 or 7; repeatable.  [default: all measured]")]
+TableNumbers = Annotated[
+    Optional[list[int]], typer.Option(help="1, 2, 3, 4 or 7; repeatable.  [default: all measured]")
+]
 Format = Annotated[str, typer.Option("--format", help="text, markdown or csv.")]
 
 
@@ -130,6 +153,10 @@ def extract(
     precision: Precision = "fp32",
     batch_size: BatchSize = None,
     workers: Workers = None,
+    epochs: Epochs = 0,
+    seed: Seed = 0,
+    augmentation: Rules = None,
+    moments_only: MomentsOnly = False,
     cache: Cache = Path("cache"),
     dataset: Dataset = None,
 ) -> None:
@@ -139,7 +166,7 @@ def extract(
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --categories bottle,screw
 
-    Example: gaussad extract --data mvtec --backbone efficientnet-b4 --backbone resnet-18
+    Example: gaussad extract --data mvtec --backbone efficientnet-b4 --epochs 100
     """
     from gaussad_cli.extraction.extract import Request, extract_dataset
 
@@ -159,8 +186,11 @@ def extract(
         precision,
         batch_size,
         workers,
+        epochs,
+        seed,
+        augmentation,
     )
-    report = extract_dataset(request)
+    report = extract_dataset(request, _after_augmentation(moments_only, epochs))
     _note(str(report))
     for folder in report.folders:
         typer.echo(folder)
@@ -175,6 +205,7 @@ def fit(
     categories: Categories = None,
     levels: Levels = None,
     padding: Padding = None,
+    epochs: WhichEpochs = None,
     key: Key = None,
 ) -> None:
     """Fit one spectrum per category, level and fold to cached features.
@@ -185,7 +216,7 @@ def fit(
     """
     from gaussad_cli.evaluation.dataset import Selection, fit_dataset
 
-    report = fit_dataset(Selection(_name(backbone), cache, dataset, _split(categories), levels, padding, key))
+    report = fit_dataset(Selection(_name(backbone), cache, dataset, _split(categories), levels, padding, key, epochs))
     _note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
     typer.echo(report.folder)
     _raise_problems(report.problem)
@@ -203,23 +234,64 @@ def evaluate(
     categories: Categories = None,
     levels: Levels = None,
     padding: Padding = None,
+    epochs: WhichEpochs = None,
     key: Key = None,
+    threshold: Thresholds = None,
+    fpr: Fpr = None,
 ) -> None:
     """Score the test sets by every fold and level; write AUROCs and distances to the results folder.
 
-    Without --score and --mode: L2, SED, and Mahalanobis with every compression of Table III.
+    Without --score and --mode: L2, SED, and Mahalanobis with every compression of Table III. With --threshold, also
+    thresholds for wanted false-positive rates, by the chi-square law or calibrated on the images that each fold leaves
+    out, and the rates achieved on the test set.
 
     Example: gaussad evaluate --backbone efficientnet-b4 --mode npca --var 0.01
+
+    Example: gaussad evaluate --backbone efficientnet-b4 --mode all --levels 7 --threshold all --fpr 0.1,0.05
     """
-    from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, summarise
+    from gaussad_cli.evaluation.calibration import choose_methods, parse_targets
+    from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, summarise, summarise_thresholds
+    from gaussad_cli.evaluation.evaluate import Calibration
     from gaussad_cli.evaluation.scorings import choose_scorings
 
     scorings = choose_scorings(score, mode, var)
-    selection = Selection(_name(backbone), cache, dataset, _split(categories), levels, padding, key)
-    outcome = evaluate_dataset(selection, scorings, out)
+    if fpr is not None and not threshold:
+        raise UserError("--fpr goes with --threshold: say by which method, or all.")
+    calibration = Calibration(choose_methods(threshold), parse_targets(fpr)) if threshold else None
+    selection = Selection(_name(backbone), cache, dataset, _split(categories), levels, padding, key, epochs)
+    outcome = evaluate_dataset(selection, scorings, out, calibration)
     typer.echo(summarise(outcome.metrics, scorings))
+    if outcome.thresholds is not None:
+        typer.echo(f"\n{summarise_thresholds(outcome.thresholds)}")
+        _draw(outcome.thresholds, outcome.path.parent / "figures", len(scorings) == 1)
     _note(f"Rows are in {outcome.path}.")
     _raise_problems(outcome.problem)
+
+
+@app.command()
+def augment_preview(
+    data: Data,
+    categories: Categories = None,
+    augmentation: Rules = None,
+    seed: Seed = 0,
+    images: Annotated[int, typer.Option(min=1, help="Rows of a sheet.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Columns of a sheet, besides the image as it is.")] = 9,
+    size: Annotated[
+        int, typer.Option(min=32, max=1024, help="Pixels; a backbone's input size shows what it sees.")
+    ] = 224,
+    out: Annotated[Path, typer.Option(help="Folder of the sheets.")] = Path("preview"),
+) -> None:
+    """Show what augmentation does: one contact sheet per category.
+
+    Example: gaussad augment-preview --data mvtec --categories bottle,screw --out preview
+    """
+    from gaussad_cli.datasets.index import find_categories
+    from gaussad_cli.extraction.augment import Augmentation, read_rules
+    from gaussad_cli.extraction.preview import write_preview
+
+    rules = Augmentation(read_rules(augmentation), seed)
+    for category in find_categories(data, _split(categories)):
+        typer.echo(write_preview(category, rules, out, images, epochs, size))
 
 
 @app.command()
@@ -256,6 +328,10 @@ def run(
     precision: Precision = "fp32",
     batch_size: BatchSize = None,
     workers: Workers = None,
+    epochs: Epochs = 0,
+    seed: Seed = 0,
+    augmentation: Rules = None,
+    moments_only: MomentsOnly = False,
     cache: Cache = Path("cache"),
     dataset: Dataset = None,
     out: Out = Path("results"),
@@ -263,6 +339,8 @@ def run(
     style: Format = "text",
 ) -> None:
     """Do it all: extract, fit, evaluate every score of Tables I and III, print the tables.
+
+    With --epochs, without and with augmentation.
 
     Example: gaussad run --data mvtec --backbone efficientnet-b4 --table 1 --table 3
 
@@ -290,8 +368,11 @@ def run(
         precision,
         batch_size,
         workers,
+        epochs,
+        seed,
+        augmentation,
     )
-    problem = _extract_and_evaluate(request, out)
+    problem = _extract_and_evaluate(request, out, moments_only)
     typer.echo(_render_tables(table, list(request.backbones), out, name, style, names), nl=False)
     _raise_problems(problem)
 
@@ -342,22 +423,52 @@ def demo(
     )
 
 
-def _extract_and_evaluate(request: Request, out: Path) -> str | None:
+def _extract_and_evaluate(request: Request, out: Path, moments_only: bool = False) -> str | None:
     """Extract, fit and evaluate by every backbone; return what went wrong with some categories, if anything."""
     from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
     from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
     from gaussad_cli.extraction.extract import extract_dataset
 
-    report = extract_dataset(request)
+    report = extract_dataset(request, _after_augmentation(moments_only, request.epochs))
     _note(str(report))
     if not report.categories:
         raise UserError(report.problem)
     problems = [report.problem]
-    for backbone, folder in zip(request.backbones, report.folders, strict=True):
-        dataset, key = folder.parent.parent.name, folder.name
-        selection = Selection(backbone, request.cache, dataset, report.categories, request.levels, key=key)
-        problems.append(evaluate_dataset(selection, PAPER_SCORINGS, out).problem)
-    return " ".join(problem for problem in problems if problem) or None
+    for backbone, *folders in zip(request.backbones, report.plain_folders, report.folders, strict=True):
+        for folder in dict.fromkeys(folders):
+            dataset, key = folder.parent.parent.name, folder.name
+            selection = Selection(backbone, request.cache, dataset, report.categories, request.levels, key=key)
+            problems.append(evaluate_dataset(selection, PAPER_SCORINGS, out).problem)
+    return " ".join(dict.fromkeys(problem for problem in problems if problem)) or None
+
+
+def _after_augmentation(moments_only: bool, epochs: int) -> Callable[[Path], None] | None:
+    if not moments_only:
+        return None
+    if not epochs:
+        raise UserError("--moments-only goes with --epochs: the features of the images as they are are always kept.")
+    from gaussad_cli.evaluation.dataset import fit_and_forget
+
+    return fit_and_forget
+
+
+def _draw(thresholds: pd.DataFrame, folder: Path, one_scoring: bool) -> None:
+    """Draw a calibration figure per level of one scoring; of all scorings they would be too many to look at."""
+    if not one_scoring:
+        _note("Figures are drawn for one score and mode at a time: name them with --score, --mode, --var.")
+        return
+    from gaussad_cli.tables.figures import draw_calibration
+
+    first = thresholds.iloc[0]
+    mode = f"{first['mode']}{'' if first['mode'] == 'all' else format(first['var'], '-g')}"
+    for level, rows in thresholds.groupby("level", sort=False):
+        name = (
+            f"{first['score']}-{mode}-level-{str(level).replace(':', '-')}-{first['padding']}-epochs-{first['epochs']}"
+        )
+        path = folder / f"calibration-{str(first['backbone']).replace(':', '-')}-{name}.png"
+        title = f"{first['backbone']}, level {level}, {first['score']} {mode}, {first['epochs']} augmented epochs"
+        draw_calibration(rows, title, path)
+        _note(f"Figure: {path}")
 
 
 def _name(backbone: str) -> str:

@@ -55,7 +55,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n\n")[0])
     parser.add_argument("folder", type=Path, help="an extraction, as 'gaussad extract' prints it")
     folder = parser.parse_args().folder
-    names = store.Extraction.category_names(folder)
+    done = (path.parent.parent for path in folder.glob(f"*/train/{store.MANIFEST}"))
+    names = sorted(category.name for category in done if (category / "test" / store.MANIFEST).is_file())
     if not names:
         parser.error(f"{folder} holds no complete category")
     frame = pd.concat([compare(folder / name) for name in names], ignore_index=True)

@@ -15,7 +15,15 @@ def training_folds(n: int) -> list[NDArray[np.intp]]:
     scikit-learn's ``KFold(5, shuffle=True, random_state=0)`` over the n sorted training images. Every fold scores the
     whole test set; the held-out fifth is unused by the paper.
     """
+    return [fitted for fitted, _ in _split(n)]
+
+
+def held_out_parts(n: int) -> list[NDArray[np.intp]]:
+    """Return, per fold, the indices of the fifth that its model is not fitted on: disjoint, and together all."""
+    return [held_out for _, held_out in _split(n)]
+
+
+def _split(n: int) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     from sklearn.model_selection import KFold
 
-    folds = KFold(N_FOLDS, shuffle=True, random_state=FOLD_SEED)
-    return [fitted for fitted, _ in folds.split(np.empty(n))]
+    return list(KFold(N_FOLDS, shuffle=True, random_state=FOLD_SEED).split(np.empty(n)))

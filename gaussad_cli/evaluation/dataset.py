@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm import tqdm
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import results
-from gaussad_cli.evaluation.evaluate import evaluate_category
+from gaussad_cli.evaluation.calibration import mean_gaps, per_category
+from gaussad_cli.evaluation.evaluate import Calibration, evaluate_category
 from gaussad_cli.evaluation.fitting import fit_level, store_spectra
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.evaluation.selection import select_categories, select_extraction, select_levels
-from gaussad_cli.extraction.store import Extraction
+from gaussad_cli.extraction.store import Extraction, forget_features, read_manifest
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Selection:
     levels: str | None = None
     padding: str | None = None
     key: str | None = None
+    epochs: int | None = None
 
     def resolve(self) -> tuple[Extraction, list[str]]:
         """Return the extraction and its chosen categories.
@@ -38,7 +41,7 @@ class Selection:
         UserError
             If the options fit no extraction, or several.
         """
-        extraction = select_extraction(self.cache, self.backbone, self.dataset, self.padding, self.key)
+        extraction = select_extraction(self.cache, self.backbone, self.dataset, self.padding, self.key, self.epochs)
         return extraction, select_categories(extraction, self.categories)
 
 
@@ -68,6 +71,17 @@ def fit_dataset(selection: Selection) -> FitReport:
     return FitReport(extraction.folder, sum(fitted), len(fitted) - sum(fitted), _joined(problems))
 
 
+def fit_and_forget(category: Path) -> None:
+    """Fit every level of a category, then remove the features: the spectra are all that an evaluation needs of them.
+
+    That costs no digit: the features lie on disk until both passes over them are done.
+    """
+    levels = sorted(read_manifest(category / "train").levels)
+    for level in tqdm(levels, desc=f"{category.name}, fit", unit="level", disable=None, dynamic_ncols=True):
+        _fit_and_store(category, level)
+    forget_features(category, levels)
+
+
 def _fit_and_store(category: Path, level: int) -> bool:
     """Return whether the level had to be fitted."""
     spectra, fitted = fit_level(category, level)
@@ -81,11 +95,14 @@ class Outcome:
     """What an evaluation gave: the rows written, where to, and what went wrong, if anything."""
 
     metrics: pd.DataFrame
+    thresholds: pd.DataFrame | None
     path: Path
     problem: str | None
 
 
-def evaluate_dataset(selection: Selection, scorings: Sequence[Scoring], out: Path) -> Outcome:
+def evaluate_dataset(
+    selection: Selection, scorings: Sequence[Scoring], out: Path, calibration: Calibration | None = None
+) -> Outcome:
     """Evaluate every category and write its rows before the next is begun.
 
     Raises
@@ -95,21 +112,23 @@ def evaluate_dataset(selection: Selection, scorings: Sequence[Scoring], out: Pat
         no AUROC, does not keep the others back: it is reported.
     """
     extraction, names = selection.resolve()
-    frames, problems = [], []
+    evaluations, problems = [], []
     for name in tqdm(names, desc="evaluate", unit="category", disable=None, dynamic_ncols=True):
         try:
             levels = select_levels(extraction, name, selection.levels)
-            evaluation = evaluate_category(extraction, name, levels, scorings)
+            evaluation = evaluate_category(extraction, name, levels, scorings, calibration)
         except UserError as problem:
             problems.append(str(problem))
             continue
-        results.save(out, extraction.dataset, name, evaluation.metrics, evaluation.scores)
-        frames.append(evaluation.metrics)
+        results.save(out, extraction.dataset, name, evaluation.metrics, evaluation.scores, evaluation.thresholds)
+        evaluations.append(evaluation)
         problems += [evaluation.warning] if evaluation.warning else []
-    if not frames:
+    if not evaluations:
         raise UserError(_joined(problems) or "nothing to evaluate.")
-    metrics = pd.concat(frames, ignore_index=True)
-    return Outcome(metrics, results.metrics_path(out, extraction.dataset), _joined(problems))
+    metrics = pd.concat([evaluation.metrics for evaluation in evaluations], ignore_index=True)
+    calibrated = [evaluation.thresholds for evaluation in evaluations if evaluation.thresholds is not None]
+    thresholds = pd.concat(calibrated, ignore_index=True) if calibrated else None
+    return Outcome(metrics, thresholds, results.metrics_path(out, extraction.dataset), _joined(problems))
 
 
 def _joined(problems: Sequence[str]) -> str | None:
@@ -121,12 +140,10 @@ def _joined(problems: Sequence[str]) -> str | None:
 def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
     """Lay out the AUROCs just measured: per level and category for one scoring, else per scoring and level."""
     several = len(scorings) > 1
-    var = metrics["var"].map(lambda value: "" if pd.isna(value) else f" {100 * value:g}%")
-    mode = metrics["mode"].where(metrics["mode"] != "all", "").str.upper()
-    frame = metrics.assign(scoring=(metrics["score"] + " " + mode + var).str.strip(), percent=100 * metrics["auroc"])
+    frame = metrics.assign(scoring=_scoring_names(metrics), percent=100 * metrics["auroc"])
     index, columns = ("scoring", "level") if several else ("level", "category")
-    per_category = frame.groupby([index, *{columns, "category"}], sort=False)["percent"].mean().reset_index()
-    table = per_category.pivot_table(index=index, columns=columns, values="percent", sort=False, dropna=False)
+    averaged = frame.groupby([index, *{columns, "category"}], sort=False)["percent"].mean().reset_index()
+    table = averaged.pivot_table(index=index, columns=columns, values="percent", sort=False, dropna=False)
     if not several:
         table["mean"] = table.mean(axis=1)
     table.columns.name = table.index.name = None
@@ -134,3 +151,35 @@ def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
         f" and {frame['category'].nunique()} categories" if several else ""
     )
     return f"{heading}\n{table.to_string(float_format='{:.1f}'.format, na_rep='-')}"
+
+
+def _scoring_names(rows: pd.DataFrame) -> pd.Series:
+    var = rows["var"].map(lambda value: "" if pd.isna(value) else f" {100 * value:g}%")
+    mode = rows["mode"].where(rows["mode"] != "all", "").str.upper()
+    return (rows["score"] + " " + mode + var).str.strip()
+
+
+def summarise_thresholds(rows: pd.DataFrame) -> str:
+    """Lay out wanted and achieved false-positive rates: in full for one scoring and level, else the mean gaps."""
+    gaps = mean_gaps(rows.assign(scoring=_scoring_names(rows)))
+    lines = [
+        "Mean gap between wanted and achieved FPR, percentage points, over categories and wanted rates",
+        gaps.to_string(float_format="{:.1f}".format, na_rep="-"),
+    ]
+    if len(gaps) == 1:
+        frame = per_category(rows)
+        for category, of_category in frame.groupby("category", sort=False):
+            cells = of_category.assign(
+                wanted=(100 * of_category["target"]).map("{:.4g}".format),
+                cell=[_rate_cell(row) for row in of_category.itertuples()],
+            )
+            table = cells.pivot_table(index="wanted", columns="method", values="cell", sort=False, aggfunc="first")
+            table.columns.name = table.index.name = None
+            n = int(of_category["n_normal"].iloc[0])
+            lines += ["", f"{category}: achieved FPR in percent (TPR), {n} normal test images", table.to_string()]
+        lines += ["", "*: the wanted rate lies outside the 95 % binomial interval of the achieved one."]
+    return "\n".join(lines)
+
+
+def _rate_cell(row: Any) -> str:
+    return f"{100 * row.fpr:.1f} ({100 * row.tpr:.0f}){' ' if row.within else '*'}"

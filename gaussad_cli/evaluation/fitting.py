@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS, training_folds
+from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS, held_out_parts, training_folds
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
+from gaussad_cli.gaussian.streaming import Chunks, fit_folds
 
 SPECTRUM_VERSION = 3  # raise it when the same features would give another spectrum
+CHUNK_ROWS = 2048  # features in memory at a time, of augmented images
 
 
 def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
@@ -41,8 +43,31 @@ def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
     features = store.read_features(train, manifest, level)
     if len(features) < N_FOLDS:
         raise UserError(f"{train} has {len(features)} training images, the {N_FOLDS} folds need at least {N_FOLDS}.")
+    if manifest.recipe.epochs:
+        return _fit_streamed(train, manifest, level, features), True
     with threadpool_limits(1, user_api="blas"):  # small matrices: threads cost more than they give
         return [fit_spectrum(features[fold]) for fold in training_folds(len(features))], True
+
+
+def _fit_streamed(folder: Path, manifest: store.Manifest, level: int, features: store.Features) -> list[Spectrum]:
+    """Fit to augmented features (N, epochs, D) on disk: an image's epochs are never in two folds' parts."""
+    parts = [_chunks(features, part) for part in held_out_parts(len(features))]
+    try:
+        return fit_folds(parts)
+    except ValueError:
+        store.check_finite(features, manifest, f"{folder}, level {level}")
+        raise
+
+
+def _chunks(features: store.Features, images: NDArray[np.intp]) -> Chunks:
+    """Read the epochs of some images, some images at a time."""
+    at_once = max(1, CHUNK_ROWS // features.shape[1])
+
+    def chunks() -> Iterator[store.Features]:
+        for i in range(0, len(images), at_once):
+            yield features[images[i : i + at_once]].reshape(-1, features.shape[2])
+
+    return chunks
 
 
 def store_spectra(category: Path, level: int, spectra: list[Spectrum]) -> None:
@@ -56,11 +81,7 @@ def store_spectra(category: Path, level: int, spectra: list[Spectrum]) -> None:
     arrays = {"source": np.array(_source(store.read_manifest(category / "train"), level))}
     for fold, spectrum in enumerate(spectra):
         arrays |= {f"{fold}_{name}": np.asarray(value) for name, value in vars(spectrum).items()}
-    store.write_arrays(_path(category, level), arrays)
-
-
-def _path(category: Path, level: int) -> Path:
-    return category / "spectra" / f"level_{level}.npz"
+    store.write_arrays(store.spectra_path(category, level), arrays)
 
 
 def _source(manifest: store.Manifest, level: int) -> str:
@@ -69,7 +90,7 @@ def _source(manifest: store.Manifest, level: int) -> str:
 
 
 def _read(category: Path, level: int, source: str) -> list[Spectrum] | None:
-    arrays = store.read_arrays(_path(category, level))
+    arrays = store.read_arrays(store.spectra_path(category, level))
     if arrays is None or str(arrays.get("source")) != source:
         return None
     try:

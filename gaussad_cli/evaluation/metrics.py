@@ -38,3 +38,11 @@ def exceedance(distance: Array, thresholds: Array) -> Array:
     if distance.size == 0:
         return np.full(thresholds.shape, np.nan)
     return np.asarray((distance[:, None] > thresholds).mean(axis=0))
+
+
+def binomial_interval(positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of a rate of which `positive` of `n` were seen; (0, 1) of none."""
+    if n == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(positive, n).proportion_ci(confidence, method="exact")
+    return float(interval.low), float(interval.high)

@@ -1,6 +1,7 @@
 """The results folder: its only writer and reader.
 
 ``<results>/<dataset>/metrics.csv``: one row per category, backbone, level, scoring and fold.
+``<results>/<dataset>/thresholds.csv``: one row per scoring, threshold method, wanted false-positive rate and fold.
 ``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring, the distances behind every AUROC.
 """
 
@@ -20,13 +21,30 @@ RATES = [f"{rate}_{sigma}s" for sigma in SIGMAS for rate in ("fpr", "tpr")]
 METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES]
 SCORES = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}" for fold in range(5))]
 
+THRESHOLDS = [
+    *IDENTITY,
+    *("method", "target", "fold", "n_held_out", "threshold", "n_normal", "fpr", "fpr_low", "fpr_high", "tpr"),
+]
+
 
 def metrics_path(results: Path, dataset: str) -> Path:
     """Return where a data set's metrics are."""
     return results / dataset / "metrics.csv"
 
 
-def save(results: Path, dataset: str, category: str, metrics: pd.DataFrame, scores: pd.DataFrame) -> None:
+def thresholds_path(results: Path, dataset: str) -> Path:
+    """Return where a data set's thresholds are."""
+    return results / dataset / "thresholds.csv"
+
+
+def save(
+    results: Path,
+    dataset: str,
+    category: str,
+    metrics: pd.DataFrame,
+    scores: pd.DataFrame,
+    thresholds: pd.DataFrame | None = None,
+) -> None:
     """Put a category's rows into the results: rows of the same identity are replaced, no others touched.
 
     Raises
@@ -35,6 +53,8 @@ def save(results: Path, dataset: str, category: str, metrics: pd.DataFrame, scor
         If existing files are not gaussad's, or the folder cannot be written.
     """
     _merge(results / dataset / "scores" / f"{category}.csv", scores, SCORES)
+    if thresholds is not None:
+        _merge(thresholds_path(results, dataset), thresholds, THRESHOLDS)
     _merge(metrics_path(results, dataset), metrics, METRICS)
 
 

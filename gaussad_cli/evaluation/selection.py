@@ -11,9 +11,14 @@ from gaussad_cli.extraction.store import Extraction, find_extractions, read_mani
 
 
 def select_extraction(
-    cache: Path, backbone: str, dataset: str | None = None, padding: str | None = None, key: str | None = None
+    cache: Path,
+    backbone: str,
+    dataset: str | None = None,
+    padding: str | None = None,
+    key: str | None = None,
+    epochs: int | None = None,
 ) -> Extraction:
-    """Return the one extraction in the cache that the options leave.
+    """Return the one extraction in the cache that the options leave; of images as they are if epochs are not asked for.
 
     Raises
     ------
@@ -22,6 +27,8 @@ def select_extraction(
     """
     found = find_extractions(cache, backbone, dataset)
     left = [e for e in found if padding in (None, e.recipe.padding) and e.folder.name.startswith(key or "")]
+    if epochs is not None or key is None:
+        left = [e for e in left if e.recipe.epochs == (epochs or 0)]
     if len(left) == 1:
         return left[0]
     if left:
@@ -63,7 +70,7 @@ def select_levels(extraction: Extraction, category: str, levels: str | None) -> 
     UserError
         If a wanted level is out of range or not extracted.
     """
-    manifests = [read_manifest(extraction.folder / category / split) for split in ("train", "test")]
+    manifests = [read_manifest(extraction.split(category, split)) for split in ("train", "test")]
     there = tuple(sorted(set(manifests[0].levels) & set(manifests[1].levels)))
     if not there:
         raise UserError(
@@ -93,6 +100,11 @@ def _several(found: Sequence[Extraction]) -> str:
 def _listed(found: Sequence[Extraction]) -> str:
     return "; ".join(
         f"{e.dataset}, weights {e.recipe.weights}, padding {e.recipe.padding}, engine {e.recipe.engine} "
-        f"{e.recipe.precision}, key {e.folder.name}"
+        f"{e.recipe.precision}, epochs {_epochs(e)}, key {e.folder.name}"
         for e in found
     )
+
+
+def _epochs(extraction: Extraction) -> str:
+    recipe = extraction.recipe
+    return f"{recipe.epochs} (seed {recipe.seed}, augmentation {recipe.augmentation})" if recipe.epochs else "0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from tqdm import tqdm
 from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
-from gaussad_cli.errors import ImageError, Interrupted
+from gaussad_cli.errors import ImageError, Interrupted, UserError
+from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine, usable_cores
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
-from gaussad_cli.extraction.store import Recipe, backbone_folder
+from gaussad_cli.extraction.store import Recipe, backbone_folder, split_folder
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Request:
     precision: str = "fp32"
     batch_size: int | None = None
     workers: int | None = None
+    epochs: int = 0
+    seed: int = 0
+    augmentation: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class Report:
 
     Attributes
     ----------
-    folders : of the cache, one per backbone
+    folders : of the cache, one per backbone; of the augmented features if those were asked for
+    plain_folders : of the features of the images as they are
     categories : those that are complete now
     extracted, already_there : images, counted once per backbone
     seconds : without building the networks
@@ -53,6 +58,7 @@ class Report:
     """
 
     folders: tuple[Path, ...]
+    plain_folders: tuple[Path, ...]
     categories: tuple[str, ...]
     extracted: int
     already_there: int
@@ -68,8 +74,14 @@ class Report:
         )
 
 
-def extract_dataset(request: Request) -> Report:
+def extract_dataset(request: Request, augmented: Callable[[Path], object] | None = None) -> Report:
     """Extract what is not in the cache yet. Everything that can be checked is checked before the first image.
+
+    Augmented epochs come after the images as they are, which every evaluation needs too.
+
+    Parameters
+    ----------
+    augmented : is called with a category's folder in the cache when all its augmented epochs are there
 
     Raises
     ------
@@ -78,19 +90,30 @@ def extract_dataset(request: Request) -> Report:
         read is reported instead: the other categories are extracted.
     """
     choice = choose_engine(request.engine, request.device, request.precision)
+    augmentation = Augmentation(read_rules(request.augmentation), request.seed)
+    if request.augmentation and not request.epochs:
+        raise UserError("--augmentation goes with --epochs: say how many.")
     categories = find_categories(request.data, request.categories)
     dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
     targets = [_target(request, name, choice) for name in request.backbones]
     workers = usable_cores() if request.workers is None else request.workers
-    batch_size = request.batch_size or choice.batch_size
-    extractor = Extractor(targets, request.cache, dataset, batch_size, workers)
+    extractor = Extractor(targets, request.cache, dataset, request.batch_size or choice.batch_size, workers)
+    extractors = [extractor]
+    if request.epochs:
+        several = [_in_epochs(target, request.epochs, augmentation) for target in targets]
+        extractors.append(replace(extractor, targets=several, augmentation=augmentation))
     start = time.perf_counter()
-    extracted, problems = _extract_categories(extractor, categories)
+    extracted, problems = _extract_categories(extractors, categories, augmented)
     done = [category for category in categories if category.name not in problems]
-    passes = sum(map(_images, done)) * len(targets)
+    passes = sum(each.passes(category) for category in done for each in extractors)
     problem = f"{'; '.join(problems.values())} {len(done)} of {len(categories)} categories are done and kept."
+    folders = [
+        tuple(request.cache / dataset / backbone_folder(t.recipe.backbone) / t.recipe.key for t in each.targets)
+        for each in extractors
+    ]
     return Report(
-        folders=tuple(request.cache / dataset / backbone_folder(t.recipe.backbone) / t.recipe.key for t in targets),
+        folders=folders[-1],
+        plain_folders=folders[0],
         categories=tuple(category.name for category in done),
         extracted=sum(extracted.values()),
         already_there=passes - sum(extracted.values()),
@@ -98,6 +121,11 @@ def extract_dataset(request: Request) -> Report:
         bound=extractor.meter.bound,
         problem=problem if problems else None,
     )
+
+
+def _in_epochs(target: Target, epochs: int, augmentation: Augmentation) -> Target:
+    recipe = replace(target.recipe, epochs=epochs, augmentation=augmentation.name, seed=augmentation.seed)
+    return Target(target.engine, recipe)
 
 
 def _target(request: Request, name: str, choice: Choice) -> Target:
@@ -120,31 +148,41 @@ def _target(request: Request, name: str, choice: Choice) -> Target:
     return Target(engine, recipe)
 
 
-def _extract_categories(extractor: Extractor, categories: Sequence[Category]) -> tuple[dict[str, int], dict[str, str]]:
+def _extract_categories(
+    extractors: Sequence[Extractor], categories: Sequence[Category], augmented: Callable[[Path], object] | None
+) -> tuple[dict[str, int], dict[str, str]]:
     """Extract one category after the other; return images extracted, and problems with images, by category."""
     extracted, problems = {}, {}
     for category in categories:
-        total = _images(category) * len(extractor.targets)
-        meter = Meter()
-        with tqdm(total=total, desc=category.name, unit="img", disable=None, dynamic_ncols=True) as bar:
-
-            def advance(images: int, bar: tqdm = bar, meter: Meter = meter) -> None:
-                if meter.images:
-                    bar.set_postfix_str(f"bound by {meter.bound}", refresh=False)
-                bar.update(images)
-
-            try:
-                extracted[category.name] = replace(extractor, meter=meter)(category, advance)
-            except ImageError as problem:
-                problems[category.name] = str(problem)
-            except KeyboardInterrupt:
-                raise Interrupted(
-                    f"interrupted in category '{category.name}'. What was finished is kept in {extractor.cache}: run "
-                    "the same command again to go on."
-                ) from None
-        extractor.meter.add(meter)
+        try:
+            extracted[category.name] = sum(_extract_category(extractor, category) for extractor in extractors)
+        except ImageError as problem:
+            problems[category.name] = str(problem)
+            continue
+        if augmented and extractors[-1].augmentation:
+            for target in extractors[-1].targets:
+                folder = split_folder(extractors[-1].cache, extractors[-1].dataset, target.recipe, category.name, "")
+                augmented(folder)
     return extracted, problems
 
 
-def _images(category: Category) -> int:
-    return len(category.train) + len(category.test)
+def _extract_category(extractor: Extractor, category: Category) -> int:
+    meter = Meter()
+    epochs = extractor.targets[0].recipe.epochs
+    title = f"{category.name}, {epochs} epochs" if epochs else category.name
+    with tqdm(total=extractor.passes(category), desc=title, unit="img", disable=None, dynamic_ncols=True) as bar:
+
+        def advance(images: int) -> None:
+            if meter.images:
+                bar.set_postfix_str(f"bound by {meter.bound}", refresh=False)
+            bar.update(images)
+
+        try:
+            return replace(extractor, meter=meter)(category, advance)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted in category '{category.name}'. What was finished is kept in {extractor.cache}: run the "
+                "same command again to go on."
+            ) from None
+        finally:
+            extractor.meter.add(meter)

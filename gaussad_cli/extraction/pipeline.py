@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,11 +22,13 @@ import numpy as np
 from gaussad_cli.datasets.index import SPLITS, Category, ImageFile, Split
 from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction import store
+from gaussad_cli.extraction.augment import Augmentation, Augmenter
 from gaussad_cli.extraction.decode import Squares, read_squares
 from gaussad_cli.extraction.engine import Engine
 from gaussad_cli.files import sha256_of
 
-SHARD = 64  # images committed together: what an interruption can cost
+SHARD = 64  # images, or augmented views of them, committed together: what an interruption can cost
+VIEWS_PER_READING = 8  # of one image, when it is augmented: they are made one after the other in one thread
 LOOKAHEAD = 2  # batches decoded, or on their way, beyond the one in the network: what memory is bounded by
 
 Features = dict[int, store.Features]  # level -> (n, D)
@@ -70,7 +73,11 @@ Advance = Callable[[int], object]  # called with the number of image passes just
 
 @dataclass(frozen=True)
 class Extractor:
-    """How to extract: with what, where to, and how much at a time."""
+    """How to extract: with what, where to, and how much at a time.
+
+    With an augmentation, training images only, as often as the recipes have epochs. A view is an image in one epoch;
+    the views of an image follow one another, so that its file is read once for several.
+    """
 
     targets: Sequence[Target]
     cache: Path
@@ -78,13 +85,25 @@ class Extractor:
     batch_size: int = 16
     workers: int = 2
     meter: Meter = field(default_factory=Meter)
+    augmentation: Augmentation | None = None
 
     def __call__(self, category: Category, advance: Advance) -> int:
         """Extract what is missing of both splits; return the number of images that went through a network."""
-        return sum(self._extract_split(category, split, advance) for split in SPLITS)
+        splits = SPLITS if self.augmentation is None else ("train",)
+        return sum(self._extract_split(category, split, advance) for split in splits)
+
+    def passes(self, category: Category) -> int:
+        """Return how often an image of the category goes through a network in all."""
+        if self.augmentation is None:
+            return (len(category.train) + len(category.test)) * len(self.targets)
+        return sum(len(category.train) * target.recipe.epochs for target in self.targets)
 
     def _extract_split(self, category: Category, split: Split, advance: Advance) -> int:
         images = category.split(split)
+        augmenter = self.augmentation.augmenter(category.name) if self.augmentation else None
+        rules = vars(augmenter.rules) if augmenter else None
+        views = _views(images, self.targets[0].recipe.epochs)
+        names = [f"{category.name}/{view}" for view in views]
         hashes: dict[int, str] = {}  # of the images read so far, by number
         plans = []
         for target in self.targets:
@@ -96,51 +115,60 @@ class Extractor:
                 whole = {}
             if set(target.engine.levels) <= set(whole):
                 store.remove_shards(folder)
-                advance(len(images))
+                advance(len(views))
             else:
-                plans.append(_plan(target, folder, whole, [f"{category.name}/{image.name}" for image in images]))
+                plans.append(_plan(target, folder, whole, names))
         for plan in plans:
-            self._keep_whole_shards(plan, images, hashes, advance)
-        done = self._run(_work(plans, images, self.batch_size), hashes, advance)
+            self._keep_whole_shards(plan, images, views, hashes, advance)
+        done = self._run(_work(plans, views, self.batch_size), augmenter, hashes, advance)
         for plan in plans:
             recipe, entries = plan.target.recipe, _entries(images, hashes)
-            manifest = store.Manifest(self.dataset, category.name, split, recipe, entries, plan.whole)
+            manifest = store.Manifest(self.dataset, category.name, split, recipe, entries, plan.whole, rules)
             store.join_shards(plan.folder, manifest, list(plan.shards.values()))
         return done
 
     def _keep_whole_shards(
-        self, plan: _Plan, images: Sequence[ImageFile], hashes: dict[int, str], advance: Advance
+        self,
+        plan: _Plan,
+        images: Sequence[ImageFile],
+        views: Sequence[_View],
+        hashes: dict[int, str],
+        advance: Advance,
     ) -> None:
         """Take the shards of these very images off the plan's work."""
         for start, shard in plan.shards.items():
-            numbers = range(start, start + len(shard.images))
             if (kept := shard.read_hashes()) is not None:
+                numbers = [view.number for view in views[start : start + len(shard.images)]]
                 self._hash(images, numbers, hashes)
                 if kept == [hashes[number] for number in numbers]:
                     plan.missing.discard(start)
                     advance(len(numbers))
 
     def _hash(self, images: Sequence[ImageFile], numbers: Sequence[int], hashes: dict[int, str]) -> None:
-        wanted = [number for number in numbers if number not in hashes]
+        wanted = sorted({number for number in numbers if number not in hashes})
         with ThreadPoolExecutor(self.workers or 1) as pool:
             hashes |= zip(wanted, pool.map(_content_hash, (images[number] for number in wanted)), strict=True)
 
-    def _run(self, work: Sequence[_Batch], hashes: dict[int, str], advance: Advance) -> int:
+    def _run(
+        self, work: Sequence[_Batch], augmenter: Augmenter | None, hashes: dict[int, str], advance: Advance
+    ) -> int:
         """Send batches through the networks, and commit each shard with its last batch."""
         parts: dict[int, list[tuple[list[str], list[Features]]]] = {}
         done = 0
-        for batch, result in self._flow(work):
+        for batch, result in self._flow(work, augmenter):
             parts.setdefault(batch.start, []).append(result)
-            done += len(batch.images) * len(batch.plans)
-            advance(len(batch.images) * len(batch.plans))
+            hashes |= zip((view.number for view in batch.views), result[0], strict=True)
+            done += len(batch.views) * len(batch.plans)
+            advance(len(batch.views) * len(batch.plans))
             if batch.is_last:
                 shard_hashes, features = _joined(parts.pop(batch.start))
-                hashes |= enumerate(shard_hashes, start=batch.start)
                 for plan, levels in zip(batch.plans, features, strict=True):
                     plan.shards[batch.start].write(shard_hashes, levels)
         return done
 
-    def _flow(self, work: Sequence[_Batch]) -> Iterator[tuple[_Batch, tuple[list[str], list[Features]]]]:
+    def _flow(
+        self, work: Sequence[_Batch], augmenter: Augmenter | None
+    ) -> Iterator[tuple[_Batch, tuple[list[str], list[Features]]]]:
         """Yield batches with their results, in order; decoders and networks are ahead by a bounded number."""
         ahead: deque[tuple[_Batch, _Job]] = deque()
         with ExitStack() as stack:
@@ -149,7 +177,7 @@ class Extractor:
             )
             for batch in work:
                 sizes = {plan.target.recipe.input_size for plan in batch.plans}
-                squares = [decoders.submit(read_squares, image.path, sizes) for image in batch.images]
+                squares = [decoders.submit(_read, views, sizes, augmenter) for views in _readings(batch.views)]
                 ahead.append((batch, network.submit(self._run_batch, batch, squares)))
                 if len(ahead) > LOOKAHEAD:
                     first, job = ahead.popleft()
@@ -161,7 +189,7 @@ class Extractor:
     def _run_batch(self, batch: _Batch, jobs: Sequence[_Job]) -> tuple[list[str], list[Features]]:
         """Run every plan's engine on a batch; return the images' hashes, and features by plan."""
         begin = time.perf_counter()
-        squares: list[Squares] = [job.result() for job in jobs]
+        squares: list[Squares] = [square for job in jobs for square in job.result()]
         decoded = time.perf_counter()
         features = []
         for plan in batch.plans:
@@ -173,6 +201,43 @@ class Extractor:
         return [square.sha256 for square in squares], features
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """An image as it is (epoch None) or in an augmented epoch."""
+
+    image: ImageFile
+    number: int  # of the image in its split
+    epoch: int | None
+
+    def __str__(self) -> str:
+        return self.image.name if self.epoch is None else f"{self.image.name}, epoch {self.epoch}"
+
+
+def _views(images: Sequence[ImageFile], epochs: int) -> list[_View]:
+    numbers = range(epochs) if epochs else (None,)
+    return [_View(image, i, epoch) for i, image in enumerate(images) for epoch in numbers]
+
+
+def _readings(views: Sequence[_View]) -> Iterator[list[_View]]:
+    """Group what one reading of a file is for."""
+    for _, of_image in groupby(views, key=lambda view: view.number):
+        together = list(of_image)
+        for i in range(0, len(together), VIEWS_PER_READING):
+            yield together[i : i + VIEWS_PER_READING]
+
+
+def _read(views: Sequence[_View], sizes: Iterable[int], augmenter: Augmenter | None) -> list[Squares]:
+    """Read the file of an image, and make its views."""
+    image = views[0].image
+    read = read_squares(image.path, sizes)
+    if augmenter is None:
+        return [read]
+    augmented = (
+        {size: augmenter(s, image.name, view.epoch or 0) for size, s in read.by_size.items()} for view in views
+    )
+    return [Squares(read.sha256, by_size) for by_size in augmented]
+
+
 @dataclass
 class _Plan:
     """What is to be done for one target and split."""
@@ -180,7 +245,7 @@ class _Plan:
     target: Target
     folder: Path
     whole: dict[int, store.LevelEntry]  # other levels, done before
-    shards: dict[int, store.Shard]  # by number of their first image
+    shards: dict[int, store.Shard]  # by number of their first view
     missing: set[int]  # shards to be done
 
 
@@ -194,19 +259,19 @@ def _plan(target: Target, folder: Path, whole: dict[int, store.LevelEntry], name
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images of one shard that go through the networks together, for the plans that lack the shard."""
+    """Views of one shard that go through the networks together, for the plans that lack the shard."""
 
-    start: int  # the shard's first image
-    images: Sequence[ImageFile]
+    start: int  # the shard's first view
+    views: Sequence[_View]
     plans: Sequence[_Plan]
     is_last: bool  # of the shard
 
 
-def _work(plans: Sequence[_Plan], images: Sequence[ImageFile], batch_size: int) -> list[_Batch]:
+def _work(plans: Sequence[_Plan], views: Sequence[_View], batch_size: int) -> list[_Batch]:
     """Cut shards into batches, always from a shard's start: the same images meet in a batch after an interruption."""
     work = []
     for start in sorted(set().union(*(plan.missing for plan in plans))):
-        shard = images[start : start + SHARD]
+        shard = views[start : start + SHARD]
         lacking = [plan for plan in plans if start in plan.missing]
         for i in range(0, len(shard), batch_size):
             work.append(_Batch(start, shard[i : i + batch_size], lacking, i + batch_size >= len(shard)))

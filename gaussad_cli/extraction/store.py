@@ -29,7 +29,18 @@ from gaussad_cli.files import sha256_of, write_json, write_whole
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
-_LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "opencv-python-headless", "pillow", "onnxruntime")
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "onnxruntime",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "opencv-python-headless",
+    "pillow",
+    "albumentations",
+)
 
 Features = NDArray[np.float32]
 
@@ -49,6 +60,7 @@ class Recipe:
     preprocessing : name of the rule from file to network input
     engine, precision : what computed the features
     epochs : augmented epochs, 0 for the images as they are
+    augmentation, seed : which rules and draws; only with epochs
     """
 
     backbone: str
@@ -61,11 +73,20 @@ class Recipe:
     engine: str = "torch"
     precision: str = "fp32"
     epochs: int = 0
+    augmentation: str = ""
+    seed: int = 0
 
     @property
     def key(self) -> str:
         """Folder name in the cache, 16 hexadecimal digits."""
-        return digest({**dataclasses.asdict(self), "weights": None})[:16]
+        content = {**dataclasses.asdict(self), "weights": None}
+        if not self.epochs:
+            del content["augmentation"], content["seed"]
+        return digest(content)[:16]
+
+    def plain(self) -> Recipe:
+        """Return the recipe of the images as they are: test images are never augmented."""
+        return dataclasses.replace(self, epochs=0, augmentation="", seed=0)
 
 
 @dataclass(frozen=True)
@@ -79,17 +100,30 @@ class ImageEntry:
 
 @dataclass(frozen=True)
 class LevelEntry:
-    """One feature file of a split."""
+    """One feature file of a split.
+
+    Attributes
+    ----------
+    file : its name, or the spectra's (see :func:`forget_features`) where the features themselves were not kept
+    shape : (N, D), or (N, epochs, D) of augmented images
+    dtype : "float32"
+    sha256 : of the feature file
+    spectra_sha256 : of the spectra's file where the features were not kept, else empty
+    """
 
     file: str
     shape: tuple[int, ...]
     dtype: str
     sha256: str
+    spectra_sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a split's folder holds: rows of every level file are the images, in this order."""
+    """What a split's folder holds: rows of every level file are the images, in this order.
+
+    `rules` are the augmentation's, as the category has them.
+    """
 
     dataset: str
     category: str
@@ -97,6 +131,12 @@ class Manifest:
     recipe: Recipe
     images: tuple[ImageEntry, ...]
     levels: Mapping[int, LevelEntry]
+    rules: Mapping[str, Any] | None = None
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Shape of a level file but for its last axis: (N,), or (N, epochs)."""
+        return (len(self.images), *((self.recipe.epochs,) if self.recipe.epochs else ()))
 
 
 def digest(content: object) -> str:
@@ -122,12 +162,12 @@ def write_features(folder: Path, manifest: Manifest, features: Mapping[int, Feat
 
     Parameters
     ----------
-    features : level -> (N, D) float32, rows in the order of ``manifest.images``
+    features : level -> (N, D) float32 (with epochs: (N, epochs, D)), rows in the order of ``manifest.images``
 
     Raises
     ------
     UserError
-        If features are not (N, D) float32, one is NaN or infinite (names the image), or the folder cannot be written.
+        If features are not of that form, one is NaN or infinite (names the image), or the folder cannot be written.
     """
     for level, values in features.items():
         _check_form(values, manifest, f"level {level}")
@@ -143,22 +183,25 @@ def _write_levels(
     """Write level files from pieces (rows of each follow those of the one before), then the manifest, last."""
     entries = dict(manifest.levels)
     for level, pieces in levels.items():
-        entries[level] = _write_level(folder / f"level_{level}.npy", len(manifest.images), pieces, scratch)
-    declared = dataclasses.replace(manifest, levels=dict(sorted(entries.items())))
-    content = {"schema": SCHEMA, **dataclasses.asdict(declared), "versions": _versions()}
+        entries[level] = _write_level(folder / f"level_{level}.npy", manifest.rows, pieces, scratch)
+    return _write_manifest(folder, dataclasses.replace(manifest, levels=dict(sorted(entries.items()))), scratch)
+
+
+def _write_manifest(folder: Path, manifest: Manifest, scratch: Path | None = None) -> Manifest:
+    content = {"schema": SCHEMA, **dataclasses.asdict(manifest), "versions": _versions()}
     write_json(folder / MANIFEST, _sealed(content), scratch)
-    return declared
+    return manifest
 
 
-def _write_level(path: Path, n: int, pieces: Iterable[Features], scratch: Path | None) -> LevelEntry:
-    """Write one (n, D) level file piece by piece: memory does not grow with n."""
-    sha256, shape = hashlib.sha256(), (n, 0)
+def _write_level(path: Path, rows: tuple[int, ...], pieces: Iterable[Features], scratch: Path | None) -> LevelEntry:
+    """Write one level file of (*rows, D) piece by piece: memory does not grow with it."""
+    sha256, shape = hashlib.sha256(), rows
 
     def write(file: IO[bytes]) -> None:
         nonlocal shape
         for number, piece in enumerate(pieces):
             if number == 0:
-                shape = (n, piece.shape[1])
+                shape = (*rows, piece.shape[-1])
                 header = io.BytesIO()
                 np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
                 _write_hashed(file, header.getvalue(), sha256)
@@ -195,6 +238,7 @@ def read_manifest(folder: Path) -> Manifest:
             recipe=Recipe(**content["recipe"]),
             images=tuple(ImageEntry(**image) for image in content["images"]),
             levels={int(level): _level_entry(entry) for level, entry in content["levels"].items()},
+            rules=content.get("rules"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
@@ -202,7 +246,10 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
-    """Read one level's (N, D) float32 features, checked against the manifest.
+    """Read one level's features, checked against the manifest: (N, D) float32.
+
+    Augmented ones, (N, epochs, D), stay on disk and are read as they are used (a memory map), by which time they must
+    be looked at for NaN and infinity (:func:`check_finite`).
 
     Raises
     ------
@@ -211,20 +258,49 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
     """
     entry = manifest.levels[level]
     path = folder / entry.file
+    if entry.spectra_sha256:
+        raise UserError(f"the features of level {level} in {folder} were not kept. {_remake(folder)}")
     try:
-        content = path.read_bytes()
+        if sha256_of(path) != entry.sha256:
+            raise UserError(f"{path} was cut short or changed: it is not what its manifest says. {_rebuild(folder)}")
+        values = np.load(path, allow_pickle=False, mmap_mode="r" if manifest.recipe.epochs else None)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. {_rebuild(folder)}") from None
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise UserError(f"{path} was cut short or changed: it is not what its manifest says. {_rebuild(folder)}")
-    try:
-        values = np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise UserError(f"{path} is not an array of numbers ({error}). {_rebuild(folder)}") from None
     if values.shape != entry.shape or str(values.dtype) != entry.dtype:
         raise UserError(f"{path} is {values.dtype} {values.shape}, not what its manifest says. {_rebuild(folder)}")
-    _check_form(values, manifest, str(path))
-    return np.asarray(values)
+    if manifest.recipe.epochs:
+        _check_shape(values, manifest, str(path))
+    else:
+        _check_form(values, manifest, str(path))
+    return values
+
+
+def spectra_path(category: Path, level: int) -> Path:
+    """Return where the fitted spectra of a category's level are kept."""
+    return category / "spectra" / f"level_{level}.npz"
+
+
+def forget_features(category: Path, levels: Iterable[int]) -> None:
+    """Remove a category's training features where fitted spectra stand for them from now on.
+
+    Raises
+    ------
+    UserError
+        If the spectra are not there, or the folder cannot be written.
+    """
+    folder = category / "train"
+    manifest = read_manifest(folder)
+    entries = dict(manifest.levels)
+    for level in levels:
+        path = spectra_path(category, level)
+        if not path.is_file():
+            raise UserError(f"{path} is missing: the features it should stand for are kept.")
+        entries[level] = dataclasses.replace(entries[level], spectra_sha256=sha256_of(path))
+    _write_manifest(folder, dataclasses.replace(manifest, levels=entries))
+    for level in levels:
+        (folder / entries[level].file).unlink(missing_ok=True)
 
 
 def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> dict[int, LevelEntry]:
@@ -235,7 +311,7 @@ def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> 
         return {}
     if manifest.recipe != recipe or manifest.images != tuple(images):
         return {}
-    return {level: entry for level, entry in manifest.levels.items() if _is_whole(folder / entry.file, entry)}
+    return {level: entry for level, entry in manifest.levels.items() if _is_whole(folder, level, entry)}
 
 
 def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,24 +322,47 @@ def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _level_entry(entry: Mapping[str, Any]) -> LevelEntry:
     name = Path(str(entry["file"])).name  # never outside the split's folder
-    return LevelEntry(name, tuple(map(int, entry["shape"])), str(entry["dtype"]), str(entry["sha256"]))
+    shape, stands_for_it = tuple(map(int, entry["shape"])), str(entry.get("spectra_sha256", ""))
+    return LevelEntry(name, shape, str(entry["dtype"]), str(entry["sha256"]), stands_for_it)
 
 
-def _is_whole(path: Path, entry: LevelEntry) -> bool:
+def _is_whole(folder: Path, level: int, entry: LevelEntry) -> bool:
     try:
-        return sha256_of(path) == entry.sha256
+        if entry.spectra_sha256:
+            return sha256_of(spectra_path(folder.parent, level)) == entry.spectra_sha256
+        return sha256_of(folder / entry.file) == entry.sha256
     except (OSError, ValueError):  # ValueError: a name that no file can have
         return False
 
 
 def _check_form(values: NDArray[Any], manifest: Manifest, where: str) -> None:
-    """Check that features are (N, D) float32, one row per image, and finite."""
-    n = len(manifest.images)
-    if values.dtype != np.float32 or values.ndim != 2 or len(values) != n or values.shape[1] == 0:
+    """Check that features are float32, a row per image (and epoch), and finite."""
+    _check_shape(values, manifest, where)
+    check_finite(values, manifest, where)
+
+
+def _check_shape(values: NDArray[Any], manifest: Manifest, where: str) -> None:
+    rows = manifest.rows
+    if values.dtype != np.float32 or values.shape[:-1] != rows or values.ndim != len(rows) + 1 or not values.shape[-1]:
+        wanted = ", ".join(map(str, rows))
         raise UserError(
-            f"{where}: features must be ({n}, D) float32, a row per image, not {values.dtype} {values.shape}."
+            f"{where}: features must be ({wanted}, D) float32, a row per image, not {values.dtype} {values.shape}."
         )
-    _check_finite(values, [f"{manifest.category}/{image.name}" for image in manifest.images], where)
+
+
+def check_finite(values: NDArray[Any], manifest: Manifest, where: str) -> None:
+    """Check that features are finite, image by image.
+
+    Raises
+    ------
+    ImageError
+        If not; it names the first image.
+    """
+    finite = np.array([bool(np.isfinite(of_image).all()) for of_image in values])
+    if not finite.all():
+        _check_finite(
+            np.where(finite, 0.0, np.nan)[:, None], [f"{manifest.category}/{i.name}" for i in manifest.images], where
+        )
 
 
 def _check_finite(values: NDArray[Any], names: Sequence[str], where: str) -> None:
@@ -276,6 +375,10 @@ def _check_finite(values: NDArray[Any], names: Sequence[str], where: str) -> Non
 
 def _rebuild(folder: Path) -> str:
     return f"Run 'gaussad extract' again with the same options: it rebuilds what is missing or damaged in {folder}."
+
+
+def _remake(folder: Path) -> str:
+    return f"Remove {folder.parent} and run 'gaussad extract' again."
 
 
 def _versions() -> dict[str, str]:
@@ -389,15 +492,19 @@ class Extraction:
     folder: Path
     recipe: Recipe
 
+    def split(self, category: str, split: str) -> Path:
+        """Return the folder of a split. Test images are never augmented: theirs are the plain recipe's features."""
+        return (self.folder if split == "train" else self.plain) / category / split
+
+    @property
+    def plain(self) -> Path:
+        """The key's folder of the images as they are."""
+        return self.folder.parent / self.recipe.plain().key if self.recipe.epochs else self.folder
+
     def categories(self) -> list[str]:
         """Names of the categories of which both splits are there."""
-        return self.category_names(self.folder)
-
-    @staticmethod
-    def category_names(folder: Path) -> list[str]:
-        """Names of the complete categories in a key's folder."""
-        done = (path.parent.parent.name for path in folder.glob(f"*/train/{MANIFEST}"))
-        return sorted(name for name in done if (folder / name / "test" / MANIFEST).is_file())
+        done = (path.parent.parent.name for path in self.folder.glob(f"*/train/{MANIFEST}"))
+        return sorted(name for name in done if (self.split(name, "test") / MANIFEST).is_file())
 
 
 def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> list[Extraction]:
@@ -411,8 +518,9 @@ def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> 
     found = []
     for folder in sorted(cache.glob(f"{escape(dataset) if dataset else '*'}/{escape(backbone_folder(backbone))}/*/")):
         name = folder.parent.parent.name
-        if Extraction.category_names(folder):
-            found.append(Extraction(name, folder, _first_recipe(folder)))
+        if any(folder.glob(f"*/train/{MANIFEST}")):
+            extraction = Extraction(name, folder, _first_recipe(folder))
+            found += [extraction] if extraction.categories() else []
     return found
 
 

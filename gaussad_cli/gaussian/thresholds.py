@@ -1,6 +1,12 @@
-"""The working point from the chi-square law (paper section III-B, eq. 7 and 8)."""
+"""The working point: a threshold for a wanted false-positive rate.
+
+By the chi-square law (paper section III-B, eq. 7 and 8), or calibrated on normal images that the Gaussian was not
+fitted to: the fifth that every fold leaves out. An image is flagged if its distance is greater than the threshold.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,3 +28,62 @@ def target_fpr(sigmas: ArrayLike) -> Array:
 def chi2_threshold(fpr: ArrayLike, dim: int) -> Array:
     """Return the Mahalanobis distance t that a Gaussian of `dim` dimensions exceeds with probability `fpr` (eq. 8)."""
     return np.asarray(np.sqrt(stats.chi2.isf(fpr, dim)), dtype=np.float64)
+
+
+def empirical_threshold(held_out: Array, fpr: ArrayLike) -> Array:
+    """Return the quantile of held-out normal distances (n,) that a share `fpr` of them exceeds, interpolated.
+
+    Fair on average only for many images: of n it knows no rate below 1/n.
+    """
+    return np.asarray(np.quantile(held_out, 1.0 - np.asarray(fpr, dtype=np.float64)), dtype=np.float64)
+
+
+def gamma_threshold(held_out: Array, fpr: ArrayLike) -> Array:
+    """Return the threshold by a gamma distribution fitted to squared held-out distances (n,), by maximum likelihood.
+
+    The chi-square law is one: this frees its dimensions and its scale. It reaches beyond 1/n, on trust.
+
+    Returns
+    -------
+    NaN where the distances are all alike or zero.
+    """
+    squared = np.square(held_out)
+    if not (squared > 0).all() or np.ptp(squared) == 0:
+        return np.full(np.shape(fpr), np.nan)
+    shape, _, scale = stats.gamma.fit(squared, floc=0)
+    return np.asarray(np.sqrt(stats.gamma.isf(fpr, shape, scale=scale)), dtype=np.float64)
+
+
+def conformal_threshold(held_out: Array, fpr: ArrayLike) -> Array:
+    """Return the threshold by split conformal prediction.
+
+    It is the ceil((n + 1)(1 - fpr))-th smallest of n held-out distances. If a new normal image is exchangeable with the
+    held-out ones, it is flagged with probability `fpr` at most, whatever the distribution and n
+    (Vovk, Gammerman, Shafer 2005). Infinite below ``fpr = 1/(n + 1)``, which n images cannot promise.
+    """
+    n, rates = held_out.size, np.asarray(fpr, dtype=np.float64)
+    # Rounded first: (n + 1)(1 - fpr) may be a whole number that floating point misses.
+    rank = np.ceil(np.round((n + 1) * (1.0 - rates), 9)).astype(int)
+    ordered = np.append(np.sort(held_out), np.inf)
+    return np.asarray(ordered[np.minimum(rank, n + 1) - 1], dtype=np.float64)
+
+
+def cross_conformal_p_values(held_out: Sequence[Array], test: Array) -> Array:
+    """Return each test point's p-value from all folds together (Vovk 2015): flagged at rate `fpr` if p <= fpr.
+
+    Every held-out distance is compared with the test point's by the same fold's Gaussian, so all training images
+    calibrate, down to 1/(N + 1). The proven bound is about 2 `fpr`; what is met is about `fpr`.
+
+    Parameters
+    ----------
+    held_out : per fold, (n_fold,)
+    test : (folds, m)
+
+    Returns
+    -------
+    (m,)
+    """
+    beyond = np.zeros(test.shape[1])
+    for reference, distances in zip(held_out, test, strict=True):
+        beyond += reference.size - np.searchsorted(np.sort(reference), distances, side="left")
+    return (beyond + 1) / (sum(reference.size for reference in held_out) + 1)

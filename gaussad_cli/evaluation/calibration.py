@@ -1,0 +1,144 @@
+"""Thresholds for wanted false-positive rates, and what the test set says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.evaluation.metrics import binomial_interval
+from gaussad_cli.evaluation.scorings import Scored
+from gaussad_cli.gaussian import thresholds
+from gaussad_cli.gaussian.moments import Array
+
+TARGETS = (0.3173, 0.2, 0.1, 0.05, 0.0455, 0.02, 0.01, 0.0027)  # among them 1, 2 and 3 sigma
+_BY_FOLD: dict[str, Callable[[Array, Array], Array]] = {
+    "empirical": thresholds.empirical_threshold,
+    "gamma": thresholds.gamma_threshold,
+    "conformal": thresholds.conformal_threshold,
+}
+METHODS = ("chi2", *_BY_FOLD, "cross-conformal")
+ALL_FOLDS = "all"  # the fold of a row that is about all of them together
+
+
+def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the named methods, in their order; all of them for "all".
+
+    Raises
+    ------
+    UserError
+        If one is unknown.
+    """
+    for name in names:
+        if name not in (*METHODS, "all"):
+            raise UserError(
+                f"unknown --threshold '{name}'.{did_you_mean(name, METHODS)} Known: {', '.join(METHODS)}, all."
+            )
+    return METHODS if "all" in names else tuple(method for method in METHODS if method in names)
+
+
+def parse_targets(text: str | None) -> tuple[float, ...]:
+    """Read wanted false-positive rates, such as "0.05,0.01".
+
+    Raises
+    ------
+    UserError
+        If one is not a number between 0 and 1.
+    """
+    if text is None:
+        return TARGETS
+    try:
+        targets = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--fpr {text}: wanted are rates such as 0.05,0.01.") from None
+    if not all(0.0 < target < 1.0 for target in targets):
+        raise UserError(f"--fpr {text}: rates lie between 0 and 1, such as 0.05 for one normal image in twenty.")
+    return targets
+
+
+def calibrate(
+    methods: Sequence[str],
+    targets: Sequence[float],
+    test: Sequence[Scored],
+    held_out: Sequence[Scored],
+    anomalous: NDArray[np.bool_],
+    is_gaussian: bool,
+) -> list[dict[str, object]]:
+    """Return a row per method, target and fold.
+
+    Parameters
+    ----------
+    test, held_out : per fold
+    anomalous : (m,), of the test images
+    is_gaussian : whether the chi-square law speaks of this score: it does of one level's Mahalanobis distance
+    """
+    if any(np.isnan(fold.distance).any() for fold in (*test, *held_out)):
+        return []  # the score is undefined
+    rows: list[dict[str, object]] = []
+    for method in methods:
+        if method == "chi2" and not is_gaussian:
+            continue
+        flags = _cross_flags if method == "cross-conformal" else partial(_flags, method)
+        for fold, n, target, threshold, flagged in flags(targets, test, held_out):
+            key = {"method": method, "target": target, "fold": fold, "n_held_out": n, "threshold": threshold}
+            rows.append({**key, **_rates(flagged, anomalous)})
+    return rows
+
+
+_Flags = Iterator[tuple[object, int, float, float | None, NDArray[np.bool_]]]
+
+
+def _cross_flags(targets: Sequence[float], test: Sequence[Scored], held_out: Sequence[Scored]) -> _Flags:
+    references = [fold.distance for fold in held_out]
+    p_values = thresholds.cross_conformal_p_values(references, np.stack([fold.distance for fold in test]))
+    for target in targets:
+        yield ALL_FOLDS, sum(reference.size for reference in references), target, None, p_values <= target
+
+
+def _flags(method: str, targets: Sequence[float], test: Sequence[Scored], held_out: Sequence[Scored]) -> _Flags:
+    """Yield fold, calibration images, target, threshold, and which test images are flagged."""
+    for fold, (one, calibration) in enumerate(zip(test, held_out, strict=True)):
+        n = 0 if method == "chi2" else calibration.distance.size
+        if method == "chi2":
+            values = thresholds.chi2_threshold(targets, one.dim)
+        else:
+            values = _BY_FOLD[method](calibration.distance, np.asarray(targets))
+        for target, threshold in zip(targets, values.tolist(), strict=True):
+            yield fold, n, target, threshold, one.distance > threshold
+
+
+def _rates(flagged: NDArray[np.bool_], anomalous: NDArray[np.bool_]) -> dict[str, object]:
+    normal = flagged[~anomalous]
+    low, high = binomial_interval(int(normal.sum()), normal.size)
+    return {
+        "n_normal": normal.size,
+        "fpr": normal.mean() if normal.size else np.nan,
+        "fpr_low": low,
+        "fpr_high": high,
+        "tpr": flagged[anomalous].mean() if anomalous.any() else np.nan,
+    }
+
+
+def per_category(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average folds: one row per category, method and target, with the binomial interval of the mean rate.
+
+    Folds share the test images, so the interval is that of as many images as there are, not of five times as many.
+    """
+    key = ["category", "method", "target"]
+    frame = rows.groupby(key, sort=False)[["n_held_out", "n_normal", "fpr", "tpr"]].mean().reset_index()
+    counts = zip((frame["fpr"] * frame["n_normal"]).round(), frame["n_normal"], strict=True)
+    intervals = [binomial_interval(int(k), int(n)) for k, n in counts]
+    frame["fpr_low"], frame["fpr_high"] = zip(*intervals, strict=True)
+    frame["within"] = (frame["fpr_low"] <= frame["target"]) & (frame["target"] <= frame["fpr_high"])
+    return frame
+
+
+def mean_gaps(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over categories and targets of |achieved - wanted FPR|, in percentage points, by level."""
+    frame = rows.groupby(["scoring", "level", "category", "method", "target"], sort=False)["fpr"].mean().reset_index()
+    frame["gap"] = 100 * (frame["fpr"] - frame["target"]).abs()
+    return frame.pivot_table(index=["scoring", "level"], columns="method", values="gap", sort=False)

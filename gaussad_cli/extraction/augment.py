@@ -1,0 +1,179 @@
+"""Augmented epochs of training images (PROTOCOL: augmentation), by albumentations.
+
+What an image becomes is a matter of the seed, the category, the image's name and the epoch alone: neither batches nor
+workers nor restarts change it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import random
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from gaussad_cli.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import albumentations
+
+CHAIN_VERSION = 1  # raise it when the same rules would give other images
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How the images of a category are augmented; `augmentation.yaml` says what the values mean."""
+
+    any: float
+    blur: float
+    tone: float
+    colour: float
+    noise: float
+    flip: float
+    rotate90: float
+    move: float
+    shift: float
+    scale: tuple[float, float]
+    rotation: float
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which rules hold for which category, and the seed that everything is drawn from."""
+
+    rules: Mapping[str, Rules]  # by category, with DEFAULT for those without
+    seed: int = 0
+
+    def of(self, category: str) -> Rules:
+        """Return a category's rules."""
+        return self.rules.get(category, self.rules[DEFAULT])
+
+    @property
+    def name(self) -> str:
+        """Identify the rules, not the seed: "paper", or the head of a digest."""
+        if self.rules == read_rules(None):
+            return f"paper/{CHAIN_VERSION}"
+        content = repr(sorted((name, dataclasses.astuple(rules)) for name, rules in self.rules.items()))
+        return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}/{CHAIN_VERSION}"
+
+    def augmenter(self, category: str) -> Augmenter:
+        """Return what augments the images of a category."""
+        return Augmenter(self.of(category), self.seed, category)
+
+
+def read_rules(path: Path | None) -> dict[str, Rules]:
+    """Read the paper's rules and, on top of them, those of a user's file.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or names something unknown or out of range.
+    """
+    table = _paper()
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text("utf-8"))
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}.") from None
+        except (ValueError, RecursionError, yaml.YAMLError) as error:
+            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
+            raise UserError(f"{path}: wanted are lines such as 'default: {{rotation: 15, flip: 0}}', or a category's.")
+        everywhere = content.get(DEFAULT, {})
+        names = [str(name) for name in content]
+        table = {name: {**table.get(name, table[DEFAULT]), **everywhere} for name in [*table, *names]}
+        table |= {str(name): {**table[str(name)], **own} for name, own in content.items()}
+    where = path or "augmentation.yaml"
+    return {name: _rules(values, f"{where}, {name}") for name, values in table.items()}
+
+
+@lru_cache(maxsize=1)
+def _paper() -> dict[str, dict[str, Any]]:
+    with resources.files(__package__).joinpath("augmentation.yaml").open(encoding="utf-8") as file:
+        content: dict[str, dict[str, Any]] = yaml.safe_load(file)
+    return {name: {**content[DEFAULT], **own} for name, own in content.items()}
+
+
+def _rules(values: Mapping[str, Any], where: str) -> Rules:
+    known = {field.name for field in dataclasses.fields(Rules)}
+    for name, value in values.items():
+        if name not in known:
+            raise UserError(f"{where}: unknown key '{name}'.{did_you_mean(str(name), known)}")
+        if not _in_range(name, value):
+            raise UserError(f"{where}: {name} is {value!r}; wanted is {_RANGES.get(name, 'a number from 0 to 1')}.")
+    low, high = values["scale"]
+    numbers = {name: float(value) for name, value in values.items() if name != "scale"}
+    return Rules(**numbers, scale=(float(low), float(high)))
+
+
+_RANGES = {"scale": "[a, b] with -1 < a <= b < 10", "rotation": "a number of degrees from 0 to 180"}
+
+
+def _in_range(name: str, value: Any) -> bool:
+    numbers = value if name == "scale" and isinstance(value, list) else [value]
+    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
+        return False
+    if name == "scale":
+        return len(numbers) == 2 and -1 < numbers[0] <= numbers[1] < 10
+    return 0 <= numbers[0] <= (180 if name == "rotation" else 1)
+
+
+class Augmenter:
+    """Draws epochs of a category's images. Threads may share it: each gets its own chain, which has a state."""
+
+    def __init__(self, rules: Rules, seed: int, category: str) -> None:
+        self.rules, self.seed, self.category = rules, seed, category
+        self._of_thread = threading.local()
+
+    def __call__(self, square: NDArray[np.uint8], name: str, epoch: int) -> NDArray[np.uint8]:
+        """Return an image (size, size, 3) uint8 RGB as epoch number `epoch` has it."""
+        if not hasattr(self._of_thread, "chain"):
+            self._of_thread.chain = build_chain(self.rules)
+        chain = self._of_thread.chain
+        # One state for the whole chain. albumentations' own seeding gives every step a copy of it: all of a chain's
+        # decisions would then be one and the same draw.
+        seed = _seed(self.seed, self.category, name, epoch)
+        chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        return np.ascontiguousarray(chain(image=square)["image"])
+
+
+def _seed(seed: int, category: str, name: str, epoch: int) -> int:
+    return int.from_bytes(hashlib.sha256(repr((seed, category, name, epoch)).encode()).digest()[:16])
+
+
+def build_chain(rules: Rules) -> albumentations.Compose:
+    """Build the paper's chain for a category.
+
+    Borders are reflected, albumentations' default when the paper was written; it has another one now. Affine, not
+    ShiftScaleRotate, which by now scales width and height differently.
+    """
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would look for updates
+    import albumentations as a
+
+    blur = a.OneOf([a.MotionBlur(p=0.2), a.MedianBlur(blur_limit=3, p=0.1), a.Blur(blur_limit=3, p=0.1)], p=rules.blur)
+    brightness = a.RandomBrightnessContrast(brightness_limit=(-0.1, 0.2))
+    tone = a.OneOf([a.CLAHE(clip_limit=2), a.Sharpen(), a.Emboss(), brightness], p=rules.tone)
+    colour = a.HueSaturationValue(hue_shift_limit=10, sat_shift_limit=30, val_shift_limit=(-10, 20), p=rules.colour)
+    noise = a.OneOf([a.GaussNoise((0.01, 0.03), per_channel=each) for each in (False, True)], p=rules.noise)
+    move = a.Affine(
+        scale=(1 + rules.scale[0], 1 + rules.scale[1]),
+        keep_ratio=True,
+        translate_percent=dict.fromkeys(("x", "y"), (-rules.shift, rules.shift)),
+        rotate=(-rules.rotation, rules.rotation),
+        border_mode=cv2.BORDER_REFLECT_101,
+        p=rules.move,
+    )
+    steps = [blur, tone, colour, noise, a.HorizontalFlip(p=rules.flip), a.RandomRotate90(p=rules.rotate90), move]
+    return a.Compose(steps, p=rules.any)
