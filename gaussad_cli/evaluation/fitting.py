@@ -17,7 +17,7 @@ from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 from gaussad_cli.gaussian.streaming import Chunks, fit_folds
 
 SPECTRUM_VERSION = 3  # raise it when the same features would give another spectrum
-CHUNK_ROWS = 2048  # features in memory at a time, of augmented images
+CHUNK_ROWS = 512  # features in memory at a time, of augmented images
 
 
 def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:

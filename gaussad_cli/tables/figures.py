@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from gaussad_cli.evaluation.calibration import per_category
 from gaussad_cli.files import write_whole
 
 _COLUMNS = 3
 _MARKERS = "osD^v"
+_TICKS = (0, 1, 5, 10, 20, 30, 50, 70, 100)
 
 
 def draw_calibration(rows: pd.DataFrame, title: str, path: Path) -> None:
@@ -32,23 +36,34 @@ def draw_calibration(rows: pd.DataFrame, title: str, path: Path) -> None:
     categories = frame["category"].unique()
     columns = min(_COLUMNS, len(categories))
     lines = ceil(len(categories) / columns)
-    figure = Figure(figsize=(4.2 * columns, 3.9 * lines + 0.6), layout="constrained")
+    figure = Figure(figsize=(max(6.0, 4.0 * columns), 3.9 * lines + 1.0), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
     for panel in panels[len(categories) :]:
         panel.set_visible(False)
     for panel, category in zip(panels, categories, strict=False):
-        of_category = frame[frame["category"] == category]
-        lowest = 100 * of_category["target"].min()
-        panel.plot([lowest, 100], [lowest, 100], color="0.6", linewidth=1, label="wanted = achieved")
-        for number, (method, line) in enumerate(of_category.groupby("method", sort=False)):
-            line = line.sort_values("target")  # noqa: PLW2901
-            wanted, achieved = 100 * line["target"], 100 * line["fpr"]
-            style = {"marker": _MARKERS[number % len(_MARKERS)], "markersize": 4, "linewidth": 1}
-            (drawn,) = panel.plot(wanted, achieved, label=method, **style)
-            low, high = 100 * line["fpr_low"], 100 * line["fpr_high"]
-            panel.fill_between(wanted, low, high, color=drawn.get_color(), alpha=0.08, linewidth=0)
-        panel.set(title=f"{category} ({int(of_category['n_normal'].iloc[0])} normal test images)")
-        panel.set(xscale="log", xlabel="wanted FPR, %", ylabel="achieved FPR, %", ylim=(-3, 103))
-    figure.suptitle(title)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+        _draw_category(panel, category, frame[frame["category"] == category])
+    figure.suptitle(title, fontsize=11)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
+
+
+def _draw_category(panel: Any, category: str, frame: pd.DataFrame) -> None:
+    n = int(frame["n_normal"].iloc[0])
+    widest = 1.1 * frame["target"].max()
+    wanted = np.linspace(0, widest, 200)
+    low, high = stats.binom.interval(0.95, n, wanted)
+    panel.fill_between(100 * wanted, 100 * low / n, 100 * high / n, color="0.92", label="95 % binomial range")
+    panel.plot(100 * wanted, 100 * wanted, color="0.6", linewidth=1, label="wanted = achieved")
+    for number, (method, line) in enumerate(frame.groupby("method", sort=False)):
+        points = 100 * line.sort_values("target")[["target", "fpr"]]
+        marker = _MARKERS[number % len(_MARKERS)]
+        panel.plot(points["target"], points["fpr"], label=method, marker=marker, markersize=4, linewidth=1)
+    # Roots: small rates are the ones that matter, and zero, which a logarithm would not show, is one of them.
+    roots = (lambda x: np.sqrt(np.maximum(x, 0)), np.square)
+    panel.set(xlabel="wanted FPR, %", ylabel="achieved FPR, %")
+    panel.set_title(f"{category}, {n} normal test images", fontsize=10)
+    for axis, limit in (("x", 100 * widest), ("y", 100.0)):
+        ticks = [tick for tick in _TICKS if tick <= limit]
+        getattr(panel, f"set_{axis}scale")("function", functions=roots)
+        getattr(panel, f"set_{axis}ticks")(ticks, [f"{tick:g}" for tick in ticks])
+        getattr(panel, f"set_{axis}lim")(0, limit)

@@ -1,4 +1,7 @@
-"""The paper's own cells (`published.csv`, transcribed whole: Tables I to V, VII and VIII)."""
+"""The paper's own cells (`published.csv`, transcribed whole: Tables I to V, VII and VIII).
+
+With Table IV go three numbers from the text of section IV, of features without augmentation.
+"""
 
 from __future__ import annotations
 

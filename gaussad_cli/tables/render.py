@@ -14,7 +14,7 @@ NOTHING = "-"
 
 def as_text(table: Table) -> str:
     """Lay a table out in aligned columns: measured, then the paper's and the difference where there is one."""
-    grid = [["level"], *([level.capitalize()] for level in table.levels)]
+    grid = [[table.row_title], *([_row_name(row)] for row in table.rows)]
     headings = [""]
     for index, column in enumerate(table.columns):
         cells = [row[index] for row in table.cells]
@@ -37,10 +37,10 @@ def as_text(table: Table) -> str:
 
 def as_markdown(table: Table) -> str:
     """Render a GitHub table; cells read measured (paper, difference)."""
-    lines = [["Level", *(column.title for column in table.columns)]]
+    lines = [[table.row_title.capitalize(), *(column.title for column in table.columns)]]
     lines += [
-        [level.capitalize(), *(_markdown_cell(cell, table) for cell in row)]
-        for level, row in zip(table.levels, table.cells, strict=True)
+        [_row_name(name), *(_markdown_cell(cell, table) for cell in row)]
+        for name, row in zip(table.rows, table.cells, strict=True)
     ]
     rule = "|".join(["---", *("---:" for _ in table.columns)])
     body = ["| " + " | ".join(line) + " |" for line in lines]
@@ -52,17 +52,18 @@ def as_csv(tables: Sequence[Table]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
-        ["table", "backbone", "weights", "padding", "score", "mode", "var", "level", "categories", "n_categories"]
-        + ["mean", "sem", "paper_mean", "paper_sem", "difference"]
+        ["table", "backbone", "weights", "padding", "epochs", "score", "mode", "var", "level", "quantity", "sigma"]
+        + ["categories", "n_categories", "mean", "sem", "paper_mean", "paper_sem", "difference"]
     )
     for table in tables:
-        for level, row in zip(table.levels, table.cells, strict=True):
+        for row in table.cells:
             for column, cell in zip(table.columns, row, strict=True):
-                compression = column.scoring.compression
-                names = [column.scoring.score, compression.mode, compression.var, level]
-                over = [" ".join(cell.categories), len(cell.categories)]
-                numbers = [cell.mean, cell.sem, cell.published_mean, cell.published_sem, cell.difference]
-                writer.writerow([table.number, *column.variant, *names, *over, *numbers])
+                if cell.quantity:
+                    compression = column.scoring.compression
+                    names = [column.epochs, column.scoring.score, compression.mode, compression.var]
+                    what = [cell.level, cell.quantity, cell.sigma, " ".join(cell.categories), len(cell.categories)]
+                    numbers = [cell.mean, cell.sem, cell.published_mean, cell.published_sem, cell.difference]
+                    writer.writerow([table.number, *column.variant, *names, *what, *numbers])
     return buffer.getvalue()
 
 
@@ -74,6 +75,10 @@ def render_all(tables: Sequence[Table], style: str) -> str:
     return "\n".join(render(table) for table in tables)
 
 
+def _row_name(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
 def _title(table: Table) -> str:
     return f"Table {ROMAN[table.number]}. {table.title}"
 
@@ -81,17 +86,21 @@ def _title(table: Table) -> str:
 def _measured(table: Table) -> Callable[[Cell], str]:
     def render(cell: Cell) -> str:
         if cell.mean is None:
-            return NOTHING
+            return NOTHING if cell.quantity else ""
         return _with_sem(cell.mean, cell.sem) + ("†" if len(cell.categories) < len(table.categories) else "")
 
     return render
 
 
 def _paper(cell: Cell) -> str:
+    if not cell.quantity:
+        return ""
     return NOTHING if cell.published_mean is None else _with_sem(cell.published_mean, cell.published_sem)
 
 
 def _difference(cell: Cell) -> str:
+    if not cell.quantity:
+        return ""
     return NOTHING if cell.difference is None else f"{round(cell.difference, 1) + 0.0:+.1f}"  # never -0.0
 
 

@@ -74,7 +74,7 @@ def test_other_data_sets_have_no_published_cells():
 
 def test_a_sum_over_part_of_the_levels_has_no_published_cell():
     (table,) = build_tables(1, rows(["bottle"], levels=("1", "sum:1-7")))
-    assert table.levels == ("1", "sum:1-7")
+    assert table.rows == ("1", "sum:1-7")
     assert table.cells[1][2].published_mean is None
 
 
