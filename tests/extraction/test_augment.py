@@ -218,7 +218,7 @@ def test_a_users_rules_go_on_top_of_the_papers(tmp_path):
 )
 def test_rules_that_make_no_sense_are_named(tmp_path, text, message):
     (tmp_path / "rules.yaml").write_text(text)
-    with pytest.raises(UserError, match="rules.yaml") as error:
+    with pytest.raises(UserError, match=r"rules\.yaml") as error:
         read_rules(tmp_path / "rules.yaml")
     assert message in str(error.value)
 

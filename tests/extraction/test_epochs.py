@@ -31,9 +31,7 @@ def small_shards(monkeypatch):
 def extractor(tmp_path, engine=None, cache="cache", seed=0, epochs=EPOCHS, **options):
     targets = [Target(engine or ToyEngine(), replace(AUGMENTED, seed=seed, epochs=epochs))]
     augmentation = Augmentation(read_rules(None), seed)
-    return Extractor(
-        targets, tmp_path / cache, "tiny", **{"batch_size": 3, "augmentation": augmentation, **options}
-    )
+    return Extractor(targets, tmp_path / cache, "tiny", **{"batch_size": 3, "augmentation": augmentation, **options})
 
 
 def folder(tmp_path, cache="cache", recipe=AUGMENTED):
