@@ -4,7 +4,10 @@ Both compute the Mahalanobis distances of a test set for 5 folds, 9 levels and t
 features: the core reads all modes from one spectrum per fold and level, the scikit-learn route fits PCA and LedoitWolf
 once per mode. Features are drawn with a power-law spectrum; the distances must agree or the run fails.
 
-    python scripts/bench_core.py [--repeats 3] [--n 212]
+Then the moments of all folds of augmented epochs: the total minus a part, against each fold gathered by itself; and the
+whole fit that they are for.
+
+    python scripts/bench_core.py [--repeats 3] [--n 213] [--epochs 20]
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -24,8 +28,10 @@ from threadpoolctl import threadpool_limits
 
 from gaussad_cli.gaussian.compression import Compression, Mode
 from gaussad_cli.gaussian.distances import mahalanobis, project
+from gaussad_cli.gaussian.moments import Moments, downdate, gather, merge
 from gaussad_cli.gaussian.shrinkage import shrink
-from gaussad_cli.gaussian.spectrum import fit_spectrum
+from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
+from gaussad_cli.gaussian.streaming import fit_folds
 
 B4_DIMS = (48, 24, 32, 56, 112, 160, 272, 448, 1792)
 MODES: tuple[tuple[Mode, float | None], ...] = (
@@ -41,6 +47,7 @@ Folds = Sequence[tuple[Array, Array]]
 Route = Callable[[Folds], list[list[Array]]]
 
 N_TEST = 115  # MVTec AD's mean
+CHUNK_ROWS = 512  # features in memory at a time, as in `gaussad fit`
 
 
 def draw(n: int, dim: int, rng: np.random.Generator) -> Array:
@@ -98,10 +105,66 @@ def best_times(folds: Folds, repeats: int) -> tuple[float, float, float]:
     return min(ours), min(theirs), max(float(np.abs(ratio - 1).max()) for ratio in ratios)
 
 
+def downdated(parts: Sequence[Array]) -> list[Moments]:
+    """Moments of every fold: each part gathered once, then taken off the total."""
+    shift = parts[0][0].astype(np.float64)
+    gathered = [gather(_chunks(part), shift) for part in parts]
+    total = reduce(merge, gathered)
+    return [downdate(total, moments) for moments in gathered]
+
+
+def regathered(parts: Sequence[Array]) -> list[Moments]:
+    """Moments of every fold, each gathered from all of its features."""
+    shift = parts[0][0].astype(np.float64)
+    return [
+        gather((chunk for j, part in enumerate(parts) if j != i for chunk in _chunks(part)), shift)
+        for i in range(len(parts))
+    ]
+
+
+def _chunks(part: Array) -> Iterator[Array]:
+    return (part[i : i + CHUNK_ROWS] for i in range(0, len(part), CHUNK_ROWS))
+
+
+def bench_epochs(n: int, epochs: int, repeats: int, rng: np.random.Generator) -> None:
+    """Print the seconds of a level's moments both ways, and of the whole fit of its five folds."""
+    print(f"\nmoments of 5 folds, {n} images x {epochs} epochs, one BLAS thread")
+    print("level     D   downdated ms  regathered ms   ratio  max rel. difference   whole fit ms")
+    for level, dim in enumerate(B4_DIMS, start=1):
+        parts = np.array_split(draw(n * epochs, dim, rng), 5)
+        seconds = [float("inf")] * 3
+        with threadpool_limits(1, user_api="blas"):
+            for _ in range(repeats):
+                ours, theirs, _spectra = (
+                    _timed_into(seconds, i, route, parts) for i, route in enumerate((downdated, regathered, _fit_folds))
+                )
+        difference = max(
+            float(np.abs(a.second - b.second).max() / np.abs(b.second).max()) for a, b in zip(ours, theirs, strict=True)
+        )
+        times = f"{seconds[0] * 1e3:>14.1f} {seconds[1] * 1e3:>14.1f} {seconds[1] / seconds[0]:>7.1f}"
+        print(f"{level:>5} {dim:>5} {times} {difference:>20.1e} {seconds[2] * 1e3:>14.1f}", flush=True)
+        if difference > 1e-9:
+            raise SystemExit(f"level {level}: moments differ by {difference:.1e} > 1e-9")
+
+
+def _fit_folds(parts: Sequence[Array]) -> list[Spectrum]:
+    return fit_folds([partial(_chunks, part) for part in parts])
+
+
+def _timed_into(
+    seconds: list[float], place: int, route: Callable[[Sequence[Array]], Any], parts: Sequence[Array]
+) -> Any:
+    start = time.perf_counter()
+    result = route(parts)
+    seconds[place] = min(seconds[place], time.perf_counter() - start)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--n", type=int, default=213, help="training images; a fold fits on 4/5 (default: 213, so 170)")
+    parser.add_argument("--epochs", type=int, default=20, help="augmented epochs of the moments (default: 20)")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, best of {options.repeats}")
@@ -119,6 +182,7 @@ def main() -> None:
         if difference > 1e-8:
             raise SystemExit(f"level {level}: distances differ by {difference:.1e} > 1e-8")
     print(f"{'total':>11} {totals[0] * 1e3:>9.1f} {totals[1] * 1e3:>16.1f} {totals[1] / totals[0]:>7.1f}")
+    bench_epochs(options.n, options.epochs, options.repeats, rng)
 
 
 if __name__ == "__main__":

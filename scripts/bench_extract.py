@@ -8,6 +8,8 @@ Every measurement is a process of its own, in turns, without imports, building n
   plain      what a user would write: DataLoader, timm model in eval mode, hooks, float32, batches of 32
   onnx, ...  gaussad's engines, from files to a finished cache
   decode     files to squares alone, on all cores
+  augment    squares to augmented squares alone, on all cores
+  epochs     gaussad's fastest engine on augmented views, from files to a finished cache; not comparable with plain
   network    the fastest engine alone, on squares in memory
 
 Features must equal the plain loop's to 1e-4 of the level's root mean square, or the run fails. `--roofline` runs the
@@ -26,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,12 +45,15 @@ from gaussad_cli.backbones.registry import Backbone, Padding, choose_padding, fi
 from gaussad_cli.backbones.weights import find_checkpoint, load_levels
 from gaussad_cli.datasets.index import Category, find_categories
 from gaussad_cli.extraction import store
+from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import Choice, Engine, build_engine, choose_engine, usable_cores
 from gaussad_cli.extraction.pipeline import Extractor, Target
 
 TOLERANCE = 1e-4
 PLAIN_BATCH = 32
+EPOCHS = 8
+AUGMENTATION = Augmentation(read_rules(None))  # by the default's rules, those of most texture categories
 Features = dict[int, NDArray[Any]]
 
 
@@ -127,18 +132,35 @@ class _Files(torch.utils.data.Dataset[Tensor]):
 
 def extraction(setting: Setting, choice: str) -> tuple[float, Features]:
     """Files to a finished cache."""
-    chosen = choose_engine(*choice.split("/"))
     with tempfile.TemporaryDirectory() as folder:
-        engine = setting.engine(chosen, Path(folder))
-        engine.run(setting.squares(2))
         recipe = store.Recipe(setting.backbone.name, 9, "", "", setting.padding, setting.backbone.input_size)
-        extractor = Extractor([Target(engine, recipe)], Path(folder), "bench", chosen.batch_size, usable_cores())
-        begin = time.perf_counter()
-        passes = extractor(setting.category, lambda _: None)
-        seconds = (time.perf_counter() - begin) * len(setting.category.train) / passes
+        seconds = _extract(setting, choice, recipe, None, Path(folder))
         split = store.split_folder(Path(folder), "bench", recipe, "bench", "train")
         manifest = store.read_manifest(split)
         return seconds, {level: store.read_features(split, manifest, level) for level in setting.levels}
+
+
+def epochs(setting: Setting, choice: str) -> tuple[float, Features]:
+    """Augmented views of files to a finished cache: an eighth of the images, eight times."""
+    few = replace(setting, category=replace(setting.category, train=setting.category.train[::EPOCHS]))
+    recipe = store.Recipe(setting.backbone.name, 9, "", "", setting.padding, setting.backbone.input_size, epochs=EPOCHS)
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = _extract(few, choice, recipe, AUGMENTATION, Path(folder))
+        return seconds * len(setting.category.train) / len(few.category.train), {}
+
+
+def _extract(
+    setting: Setting, choice: str, recipe: store.Recipe, augmentation: Augmentation | None, folder: Path
+) -> float:
+    """Return seconds per pass of the training images."""
+    chosen = choose_engine(*choice.split("/"))
+    engine = setting.engine(chosen, folder)
+    engine.run(setting.squares(2))
+    targets, workers = [Target(engine, recipe)], usable_cores()
+    extractor = Extractor(targets, folder, "bench", chosen.batch_size, workers, augmentation=augmentation)
+    begin = time.perf_counter()
+    passes = extractor(setting.category, lambda _: None)
+    return (time.perf_counter() - begin) * len(setting.category.train) / passes
 
 
 def decode(setting: Setting, _: str) -> tuple[float, Features]:
@@ -147,6 +169,19 @@ def decode(setting: Setting, _: str) -> tuple[float, Features]:
     with ThreadPoolExecutor(usable_cores()) as pool:
         begin = time.perf_counter()
         for _square in pool.map(lambda image: read_squares(image.path, [size]).by_size[size], setting.category.train):
+            pass
+        return time.perf_counter() - begin, {}
+
+
+def augment(setting: Setting, _: str) -> tuple[float, Features]:
+    """Squares to augmented squares."""
+    augmenter = AUGMENTATION.augmenter("bench")
+    squares = setting.squares(min(64, len(setting.category.train)))
+    augmenter(squares[0], "first", 0)
+    n = len(setting.category.train)
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        begin = time.perf_counter()
+        for _view in pool.map(lambda i: augmenter(squares[i % len(squares)], str(i), 0), range(n)):
             pass
         return time.perf_counter() - begin, {}
 
@@ -255,7 +290,8 @@ def measure(options: argparse.Namespace) -> None:
     if options.measure == "matrix":
         print(json.dumps({"rate": matrix_rate()}))
         return
-    functions = {"plain": plain, "extraction": extraction, "decode": decode, "network": network}
+    functions = {"plain": plain, "extraction": extraction, "decode": decode, "augment": augment}
+    functions |= {"epochs": epochs, "network": network}
     seconds, features = functions[options.measure](setting, options.argument)
     path = None
     if features:
@@ -288,6 +324,8 @@ def compare(options: argparse.Namespace) -> int:
         ("onnx", "extraction", "onnx/cpu/fp32"),
         ("torch", "extraction", f"torch/{options.device}/fp32"),
         ("decode only", "decode", ""),
+        ("augment only", "augment", ""),
+        ("epochs", "epochs", fastest),
         ("network only", "network", fastest),
     ]
     best: dict[str, dict[str, Any]] = {}
@@ -311,12 +349,14 @@ def compare(options: argparse.Namespace) -> int:
     for label, result in best.items():
         ratio, share = result["rate"] / best["plain"]["rate"], result["rate"] * macs / rate
         difference = f"{differences[label]:.1e}" if label in differences else "-"
-        shown = "-" if label == "decode only" else f"{share:.2f}"
+        shown = "-" if label in ("decode only", "augment only") else f"{share:.2f}"
         print(f"{label:<13} {result['rate']:>8.1f} {ratio:>9.2f} {result['memory']:>9.0f} {difference:>20} {shown:>22}")
     decoding, running = best["decode only"]["rate"], best["network only"]["rate"]
     whole = max(best["onnx"]["rate"], best["torch"]["rate"])
     print(f"end to end / slower of decode and network: {whole / min(decoding, running):.2f}")
     print(f"end to end / both on the same cores:       {whole * (1 / decoding + 1 / running):.2f}")
+    alone = 1 / (EPOCHS * decoding) + 1 / best["augment only"]["rate"] + 1 / running
+    print(f"epochs / all three on the same cores:      {best['epochs']['rate'] * alone:.2f}")
     print(f"matrix product: {2 * rate / 1e9:.0f} GFLOP/s")
     for result in best.values():
         if result["features"]:

@@ -8,9 +8,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from gaussad_cli.errors import UserError, did_you_mean
-from gaussad_cli.evaluation.metrics import binomial_interval
+from gaussad_cli.evaluation.metrics import auroc, binomial_interval
 from gaussad_cli.evaluation.scorings import Scored
 from gaussad_cli.gaussian import thresholds
 from gaussad_cli.gaussian.moments import Array
@@ -23,6 +24,7 @@ _BY_FOLD: dict[str, Callable[[Array, Array], Array]] = {
 }
 METHODS = ("chi2", *_BY_FOLD, "cross-conformal")
 ALL_FOLDS = "all"  # the fold of a row that is about all of them together
+ALL_CATEGORIES = "all categories"  # the category of a row that is about all of them together
 
 
 def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
@@ -79,14 +81,36 @@ def calibrate(
     if any(np.isnan(fold.distance).any() for fold in (*test, *held_out)):
         return []  # the score is undefined
     rows: list[dict[str, object]] = []
+    drift, p = exchangeability([fold.distance[~anomalous] for fold in test], [fold.distance for fold in held_out])
     for method in methods:
         if method == "chi2" and not is_gaussian:
             continue
         flags = _cross_flags if method == "cross-conformal" else partial(_flags, method)
         for fold, n, target, threshold, flagged in flags(targets, test, held_out):
             key = {"method": method, "target": target, "fold": fold, "n_held_out": n, "threshold": threshold}
-            rows.append({**key, **_rates(flagged, anomalous)})
+            rows.append({**key, **_rates(flagged, anomalous), "drift": drift, "drift_p": p})
     return rows
+
+
+def exchangeability(normal: Sequence[Array], held_out: Sequence[Array]) -> tuple[float, float]:
+    """Compare normal test images with held-out training ones: what every calibration takes for alike.
+
+    Parameters
+    ----------
+    normal, held_out : distances per fold, (m,) and (n_fold,)
+
+    Returns
+    -------
+    The probability that a normal test image is farther from the Gaussian than a held-out one (mean over folds; 0.5 if
+    they are alike), and a p-value of that: twice the mean of the folds' Mann-Whitney tests, which holds however the
+    folds depend on each other (Vovk and Wang 2020). NaN of no normal test image.
+    """
+    if normal[0].size == 0:
+        return float("nan"), float("nan")
+    pairs = list(zip(normal, held_out, strict=True))
+    farther = [auroc(np.concatenate(pair), np.repeat([True, False], [pair[0].size, pair[1].size])) for pair in pairs]
+    p_values = [stats.mannwhitneyu(one, other, alternative="two-sided").pvalue for one, other in pairs]
+    return float(np.mean(farther)), min(1.0, 2.0 * float(np.mean(p_values)))
 
 
 _Flags = Iterator[tuple[object, int, float, float | None, NDArray[np.bool_]]]
@@ -127,14 +151,25 @@ def per_category(rows: pd.DataFrame) -> pd.DataFrame:
     """Average folds: one row per category, method and target, with the binomial interval of the mean rate.
 
     Folds share the test images, so the interval is that of as many images as there are, not of five times as many.
+    Several categories are followed by all of them together, every image counting the same.
     """
     key = ["category", "method", "target"]
-    frame = rows.groupby(key, sort=False)[["n_held_out", "n_normal", "fpr", "tpr"]].mean().reset_index()
+    numbers = ["n_held_out", "n_normal", "fpr", "tpr", "drift", "drift_p"]
+    frame = rows.groupby(key, sort=False)[numbers].mean().reset_index()
+    if frame["category"].nunique() > 1:
+        frame = pd.concat([frame, _together(frame)], ignore_index=True)
     counts = zip((frame["fpr"] * frame["n_normal"]).round(), frame["n_normal"], strict=True)
-    intervals = [binomial_interval(int(k), int(n)) for k, n in counts]
+    intervals = [binomial_interval(int(k) if n else 0, int(n)) for k, n in counts]
     frame["fpr_low"], frame["fpr_high"] = zip(*intervals, strict=True)
     frame["within"] = (frame["fpr_low"] <= frame["target"]) & (frame["target"] <= frame["fpr_high"])
     return frame
+
+
+def _together(frame: pd.DataFrame) -> pd.DataFrame:
+    weighted = frame.assign(fpr=frame["fpr"] * frame["n_normal"])
+    groups = weighted.groupby(["method", "target"], sort=False)
+    together = groups[["n_held_out", "n_normal", "fpr"]].sum().join(groups["tpr"].mean()).reset_index()
+    return together.assign(category=ALL_CATEGORIES, fpr=together["fpr"] / together["n_normal"])
 
 
 def mean_gaps(rows: pd.DataFrame) -> pd.DataFrame:

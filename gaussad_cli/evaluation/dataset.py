@@ -175,10 +175,20 @@ def summarise_thresholds(rows: pd.DataFrame) -> str:
             )
             table = cells.pivot_table(index="wanted", columns="method", values="cell", sort=False, aggfunc="first")
             table.columns.name = table.index.name = None
-            n = int(of_category["n_normal"].iloc[0])
-            lines += ["", f"{category}: achieved FPR in percent (TPR), {n} normal test images", table.to_string()]
+            first = of_category.iloc[0]
+            heading = f"{category}: achieved FPR in percent (TPR), {first['n_normal']:.0f} normal test images"
+            lines += ["", heading, table.to_string(), *_drift_line(first)]
         lines += ["", "*: the wanted rate lies outside the 95 % binomial interval of the achieved one."]
     return "\n".join(lines)
+
+
+def _drift_line(row: Any) -> list[str]:
+    """Say whether normal test images are like the training images that thresholds are calibrated on."""
+    if pd.isna(row["drift"]):
+        return []
+    farther = f"Normal test images lie farther out than held-out training images in {100 * row['drift']:.0f} % of pairs"
+    alike = "this may be chance" if row["drift_p"] >= 0.05 else "they differ, and calibration cannot keep its promise"
+    return [f"{farther} (p = {row['drift_p']:.2g}): {alike}."]
 
 
 def _rate_cell(row: Any) -> str:

@@ -24,6 +24,7 @@ SCORES = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}"
 THRESHOLDS = [
     *IDENTITY,
     *("method", "target", "fold", "n_held_out", "threshold", "n_normal", "fpr", "fpr_low", "fpr_high", "tpr"),
+    *("drift", "drift_p"),
 ]
 
 

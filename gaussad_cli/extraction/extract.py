@@ -90,9 +90,9 @@ def extract_dataset(request: Request, augmented: Callable[[Path], object] | None
         read is reported instead: the other categories are extracted.
     """
     choice = choose_engine(request.engine, request.device, request.precision)
-    augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     if request.augmentation and not request.epochs:
         raise UserError("--augmentation goes with --epochs: say how many.")
+    augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
     dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
     targets = [_target(request, name, choice) for name in request.backbones]

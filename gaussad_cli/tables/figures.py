@@ -34,7 +34,7 @@ def draw_calibration(rows: pd.DataFrame, title: str, path: Path) -> None:
 
     frame = per_category(rows)
     categories = frame["category"].unique()
-    columns = min(_COLUMNS, len(categories))
+    columns = 2 if len(categories) in (2, 4) else min(_COLUMNS, len(categories))
     lines = ceil(len(categories) / columns)
     figure = Figure(figsize=(max(6.0, 4.0 * columns), 3.9 * lines + 1.0), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
