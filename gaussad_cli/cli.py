@@ -118,8 +118,14 @@ Cache = Annotated[Path, typer.Option(envvar="GAUSSAD_CACHE", help="Where feature
 Dataset = Annotated[Optional[str], typer.Option(help="Name in cache and results.  [default: the data folder's name]")]
 WhichDataset = Annotated[Optional[str], typer.Option(help="Which data set, where the cache holds several.")]
 Key = Annotated[Optional[str], typer.Option(help="Which extraction, where there are several: head of its key.")]
-ScoreName = Annotated[Optional[str], typer.Option(help="mahalanobis, l2 or sed.  [default: all of Tables I and III]")]
-Mode = Annotated[Optional[str], typer.Option(help="all, pca or npca, for the Mahalanobis distance.")]
+ScoreName = Annotated[
+    Optional[str],
+    typer.Option(help="mahalanobis, l2, sed, ocsvm, knn, gmm or ood.  [default: all of Tables I and III]"),
+]
+Mode = Annotated[Optional[str], typer.Option(help="all, pca or npca, for mahalanobis; all or nystroem, for ocsvm.")]
+Neighbours = Annotated[Optional[int], typer.Option("--k", min=1, help="Neighbours, for knn.  [default: 50]")]
+Components = Annotated[Optional[int], typer.Option(min=1, help="Gaussians, for gmm.  [default: 2]")]
+Covariance = Annotated[Optional[str], typer.Option(help="shared or own, for gmm.  [default: shared]")]
 Var = Annotated[
     Optional[float], typer.Option(help="Share of variance: pca 0.99 keeps what explains 99 %, npca 0.01 the least 1 %.")
 ]
@@ -228,6 +234,9 @@ def evaluate(
     score: ScoreName = None,
     mode: Mode = None,
     var: Var = None,
+    k: Neighbours = None,
+    components: Components = None,
+    covariance: Covariance = None,
     cache: Cache = Path("cache"),
     out: Out = Path("results"),
     dataset: WhichDataset = None,
@@ -241,20 +250,25 @@ def evaluate(
 ) -> None:
     """Score the test sets by every fold and level; write AUROCs and distances to the results folder.
 
-    Without --score and --mode: L2, SED, and Mahalanobis with every compression of Table III. With --threshold, also
-    thresholds for wanted false-positive rates, by the chi-square law or calibrated on the images that each fold leaves
-    out, and the rates achieved on the test set.
+    Without --score and --mode: L2, SED, and Mahalanobis with every compression of Table III. Comparators on the same
+    features: ocsvm (one-class SVM), knn (distance to the nearest neighbours, as SPADE), gmm (a mixture of shrunk
+    Gaussians), ood (Lee et al. 2018: levels weighted by what a tenth of the test images, anomalies among them, teach).
+
+    With --threshold, also thresholds for wanted false-positive rates, by the chi-square law or calibrated on the images
+    that each fold leaves out, and the rates achieved on the test set.
 
     Example: gaussad evaluate --backbone efficientnet-b4 --mode npca --var 0.01
 
     Example: gaussad evaluate --backbone efficientnet-b4 --mode all --levels 7 --threshold all --fpr 0.1,0.05
+
+    Example: gaussad evaluate --backbone wide-resnet50-2 --levels 5 --score knn --k 50
     """
     from gaussad_cli.evaluation.calibration import choose_methods, parse_targets
     from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, summarise, summarise_thresholds
     from gaussad_cli.evaluation.evaluate import Calibration
-    from gaussad_cli.evaluation.scorings import choose_scorings
+    from gaussad_cli.evaluation.scorings import Setting, choose_scorings
 
-    scorings = choose_scorings(score, mode, var)
+    scorings = choose_scorings(score, Setting(mode, var, k, components, covariance))
     if fpr is not None and not threshold:
         raise UserError("--fpr goes with --threshold: say by which method, or all.")
     calibration = Calibration(choose_methods(threshold), parse_targets(fpr)) if threshold else None

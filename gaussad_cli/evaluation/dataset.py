@@ -155,7 +155,7 @@ def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
 
 def _scoring_names(rows: pd.DataFrame) -> pd.Series:
     var = rows["var"].map(lambda value: "" if pd.isna(value) else f" {100 * value:g}%")
-    mode = rows["mode"].where(rows["mode"] != "all", "").str.upper()
+    mode = rows["mode"].replace({"all": "", "pca": "PCA", "npca": "NPCA"})
     return (rows["score"] + " " + mode + var).str.strip()
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -19,9 +20,9 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.calibration import calibrate
 from gaussad_cli.evaluation.fitting import fit_level, store_spectra
 from gaussad_cli.evaluation.metrics import auroc, exceedance
-from gaussad_cli.evaluation.scorings import Scored, Scoring, score_all
+from gaussad_cli.evaluation.scorings import Fold, Scored, Scoring, score_all, weigh_levels
 from gaussad_cli.extraction import store
-from gaussad_cli.gaussian.distances import project
+from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.spectrum import Spectrum
 from gaussad_cli.gaussian.thresholds import SIGMAS, chi2_threshold, target_fpr
 
@@ -61,43 +62,39 @@ def evaluate_category(
     Raises
     ------
     UserError
-        If cached features are missing, damaged or not finite.
+        If cached features are missing, damaged or not finite, or a score that weighs levels has only one.
     """
+    if len(levels) == 1 and any(scoring.weighs_levels for scoring in scorings):
+        raise UserError(f"--score ood weighs levels, and of '{category}' there is only level {levels[0]}: use several.")
+    if calibration and any(scoring.weighs_levels for scoring in scorings):
+        raise UserError("--threshold does not go with --score ood, which has learnt from anomalies.")
     images = store.read_manifest(extraction.split(category, "test")).images
     anomalous = np.array([image.label != NORMAL for image in images])
     identity = _identity(extraction, category)
     metrics, scores, thresholds = [], [], []
-    tested: dict[str, ByFold] = {}
-    held_out: dict[str, ByFold] = {}
-    for level in levels:
-        spectra = _spectra(extraction.folder / category, level)
-        with threadpool_limits(1, user_api="blas"):
-            tested[str(level)] = _score_test(extraction.split(category, "test"), spectra, level, scorings)
-            if calibration:
-                plain = extraction.plain / category / "train"
-                held_out[str(level)] = _score_held_out(plain, spectra, level, scorings)
+    scored = {str(level): _score_level(extraction, category, level, scorings, calibration) for level in levels}
     if len(levels) > 1:
-        for by_level in (tested, held_out) if calibration else (tested,):
-            by_level[sum_name(levels, extraction.recipe.n_levels)] = _sum_levels(list(by_level.values()))
+        scored[sum_name(levels, extraction.recipe.n_levels)] = _weigh(list(scored.values()), scorings, anomalous)
     n_images = len(store.read_manifest(extraction.folder / category / "train").images)
     n_train = [len(fold) * max(1, extraction.recipe.epochs) for fold in training_folds(n_images)]
-    for name, scored in tested.items():
-        for number, (scoring, folds) in enumerate(zip(scorings, scored, strict=True)):
-            key = {**identity, "level": name, "score": scoring.score, "mode": scoring.compression.mode}
-            key["var"] = scoring.compression.var
+    for name, (tested, held_out) in scored.items():
+        for number, (scoring, folds) in enumerate(zip(scorings, tested, strict=True)):
+            if scoring.weighs_levels and not name.startswith(SUM):
+                continue
+            key = {**identity, "level": name, "score": scoring.score, "mode": scoring.mode, "var": scoring.var}
             metrics += [
                 {**key, "fold": fold, "n_train": n, **_metrics(one, anomalous, scoring, name)}
                 for fold, (one, n) in enumerate(zip(folds, n_train, strict=True))
             ]
-            scores.append(_score_rows(key, images, anomalous, folds))
+            scores.append(score_rows(key, images, anomalous, [fold.distance for fold in folds]))
             if calibration:
-                known = calibration.methods, calibration.targets, folds, held_out[name][number], anomalous
+                known = calibration.methods, calibration.targets, folds, held_out[number], anomalous
                 thresholds += [{**key, **row} for row in calibrate(*known, _is_gaussian(scoring, name))]
     return Evaluation(
         pd.DataFrame(metrics),
         pd.concat(scores, ignore_index=True),
         pd.DataFrame(thresholds) if calibration else None,
-        _undefined(category, anomalous),
+        undefined_auroc(category, anomalous),
     )
 
 
@@ -117,9 +114,10 @@ def _identity(extraction: store.Extraction, category: str) -> dict[str, object]:
         "dataset": extraction.dataset,
         "category": category,
         "backbone": recipe.backbone,
-        "weights": recipe.weights,
+        "weights": recipe.weights if recipe.precision == "fp32" else f"{recipe.weights}, {recipe.precision}",
         "padding": recipe.padding,
         "epochs": recipe.epochs,
+        "key": recipe.key,
     }
 
 
@@ -131,20 +129,46 @@ def _spectra(folder: Path, level: int) -> list[Spectrum]:
     return spectra
 
 
-def _score_test(folder: Path, spectra: Sequence[Spectrum], level: int, scorings: Sequence[Scoring]) -> ByFold:
-    """Return the test set's distances at one level, by every fold."""
-    features = _features(folder, spectra, level)
-    return _by_scoring(score_all(spectrum, project(spectrum, features), scorings) for spectrum in spectra)
+def _score_level(
+    extraction: store.Extraction,
+    category: str,
+    level: int,
+    scorings: Sequence[Scoring],
+    calibration: Calibration | None,
+) -> tuple[ByFold, ByFold]:
+    """Return the distances of the test set, and of the training images that each fold is not fitted on.
 
-
-def _score_held_out(folder: Path, spectra: Sequence[Spectrum], level: int, scorings: Sequence[Scoring]) -> ByFold:
-    """Return, per fold, the distances of the training images it is not fitted on, as they are."""
-    features = _features(folder, spectra, level)
-    parts = held_out_parts(len(features))
-    return _by_scoring(
-        score_all(spectrum, project(spectrum, features[part]), scorings)
-        for spectrum, part in zip(spectra, parts, strict=True)
+    Those are as they are, not augmented, as test images are; none of them without a calibration.
+    """
+    spectra = _spectra(extraction.folder / category, level)
+    test = _features(extraction.split(category, "test"), spectra, level)
+    folds = [Fold(spectrum, _training(extraction, category, level, k)) for k, spectrum in enumerate(spectra)]
+    held_out = [test[:0]] * len(folds)
+    if calibration:
+        plain = _features(extraction.plain / category / "train", spectra, level)
+        held_out = [plain[part] for part in held_out_parts(len(plain))]
+    threads = None if any(scoring.is_comparator for scoring in scorings) else 1  # small matrices: one is faster
+    with threadpool_limits(threads, user_api="blas"):
+        both = [
+            score_all(fold, np.concatenate([test, part]), scorings) for fold, part in zip(folds, held_out, strict=True)
+        ]
+    parts = (slice(None, len(test)), slice(len(test), None))
+    tested, calibrating = (
+        [[replace(one, distance=one.distance[part]) for one in folds] for folds in zip(*both, strict=True)]
+        for part in parts
     )
+    return tested, calibrating
+
+
+def _training(extraction: store.Extraction, category: str, level: int, fold: int) -> Callable[[], store.Features]:
+    """Return what reads the training features of a fold, (n, D): every epoch of its images."""
+
+    def read() -> store.Features:
+        folder = extraction.split(category, "train")
+        features = store.read_features(folder, store.read_manifest(folder), level)
+        return features[training_folds(len(features))[fold]].reshape(-1, features.shape[-1])
+
+    return read
 
 
 def _features(folder: Path, spectra: Sequence[Spectrum], level: int) -> store.Features:
@@ -160,23 +184,25 @@ def _features(folder: Path, spectra: Sequence[Spectrum], level: int) -> store.Fe
     return features
 
 
-def _by_scoring(by_fold: Iterable[list[Scored]]) -> ByFold:
-    return [list(folds) for folds in zip(*by_fold, strict=True)]
-
-
-def _sum_levels(by_level: Sequence[list[list[Scored]]]) -> list[list[Scored]]:
-    """Average the distances over levels, per scoring and fold; the ranking is that of the paper's sum."""
-    return [[_sum_fold(fold) for fold in zip(*scoring, strict=True)] for scoring in zip(*by_level, strict=True)]
-
-
-def _sum_fold(levels: Sequence[Scored]) -> Scored:
-    distance = np.mean([scored.distance for scored in levels], axis=0)
-    return Scored(distance, sum(scored.dim for scored in levels), None)
+def _weigh(
+    by_level: Sequence[tuple[ByFold, ByFold]], scorings: Sequence[Scoring], anomalous: NDArray[np.bool_]
+) -> tuple[ByFold, ByFold]:
+    """Combine levels per scoring and fold, of test and held-out images."""
+    tested, held_out = (
+        [
+            [weigh_levels(scoring, fold, known) for fold in zip(*levels, strict=True)]
+            for scoring, levels in zip(scorings, zip(*part, strict=True), strict=True)
+        ]
+        for part, known in zip(zip(*by_level, strict=True), (anomalous, None), strict=True)
+    )
+    return tested, held_out
 
 
 def _metrics(scored: Scored, anomalous: NDArray[np.bool_], scoring: Scoring, level: str) -> dict[str, object]:
     row: dict[str, object] = {"dim": scored.dim, "shrinkage": scored.shrinkage}
-    row["auroc"] = auroc(scored.distance, anomalous)
+    # Images from which the weights of the levels were learnt are no test images any more.
+    tested = ~np.isnan(scored.distance) if scoring.weighs_levels else np.full(anomalous.shape, True)
+    row["auroc"] = auroc(scored.distance[tested], anomalous[tested])
     if _is_gaussian(scoring, level):
         thresholds = chi2_threshold(target_fpr(SIGMAS), scored.dim)
         fpr = exceedance(scored.distance[~anomalous], thresholds)
@@ -186,10 +212,23 @@ def _metrics(scored: Scored, anomalous: NDArray[np.bool_], scoring: Scoring, lev
     return row
 
 
-def _score_rows(
-    key: dict[str, object], images: Sequence[store.ImageEntry], anomalous: NDArray[np.bool_], folds: Sequence[Scored]
+class Labelled(Protocol):
+    """An image's name and class folder."""
+
+    @property
+    def name(self) -> str:
+        """Below the category's folder."""
+
+    @property
+    def label(self) -> str:
+        """Such as "good"."""
+
+
+def score_rows(
+    key: dict[str, object], images: Sequence[Labelled], anomalous: NDArray[np.bool_], folds: Sequence[Array]
 ) -> pd.DataFrame:
-    per_fold = np.stack([scored.distance for scored in folds])
+    """Return rows for `scores/<category>.csv` of distances (m,) per fold."""
+    per_fold = np.stack(folds)
     frame = pd.DataFrame({"image": [i.name for i in images], "label": [i.label for i in images]})
     frame["anomalous"] = anomalous.astype(int)
     frame["distance"] = per_fold.mean(axis=0)
@@ -198,7 +237,7 @@ def _score_rows(
     return pd.DataFrame({name: [value] * len(frame) for name, value in key.items()}).join(frame)
 
 
-def _undefined(category: str, anomalous: NDArray[np.bool_]) -> str | None:
+def undefined_auroc(category: str, anomalous: NDArray[np.bool_]) -> str | None:
     """Say so where the test set has only one class."""
     if anomalous.all():
         return f"AUROC is undefined for '{category}': no normal test image (test/{NORMAL})."

@@ -16,7 +16,8 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
-IDENTITY = ["dataset", "category", "backbone", "weights", "padding", "epochs", "level", "score", "mode", "var"]
+EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # what tells one extraction from another
+IDENTITY = ["dataset", "category", *EXTRACTION, "level", "score", "mode", "var"]
 RATES = [f"{rate}_{sigma}s" for sigma in SIGMAS for rate in ("fpr", "tpr")]
 METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES]
 SCORES = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}" for fold in range(5))]

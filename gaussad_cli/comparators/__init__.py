@@ -1,0 +1,1 @@
+"""Systems the paper compares with, on the same data, folds and scores."""

@@ -1,0 +1,269 @@
+"""A mixture of shrunk Gaussians: the paper's future work, one Gaussian for each kind of normal image.
+
+Everything happens in the training data's span, in the coordinates z = V'(x - mu) of its :class:`Spectrum`: r x r
+matrices instead of D x D. What a covariance holds outside the span is its floor rho m, as with one Gaussian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+from scipy.special import logsumexp
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.shrinkage import shrink
+from gaussad_cli.gaussian.spectrum import Spectrum
+
+Covariance = Literal["shared", "own"]
+
+MIN_SAMPLES = 3.0  # two points have no Ledoit-Wolf estimate but the singular one
+MAX_ITERATIONS = 100
+TOLERANCE = 1e-4  # EM stops where no responsibility moves by more
+RESTARTS = 4  # of k-means++, the best of which EM starts from
+
+
+@dataclass(frozen=True)
+class Shrunk:
+    """Covariances shrunk towards the scaled identity, in the eigenbasis; one if shared, else one per component.
+
+    Attributes
+    ----------
+    factors : (c, r, r) lower Cholesky factors of (1 - rho) S + rho m I
+    floors : (c,) rho m, the variance in each of the D - r directions outside the span
+    intensities : (c,) rho
+    log_dets : (c,) logarithms of the determinants in all D dimensions
+    """
+
+    factors: Array
+    floors: Array
+    intensities: Array
+    log_dets: Array
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """A fitted mixture of k Gaussians; k may be less than was asked for.
+
+    Attributes
+    ----------
+    spectrum : whose mean and eigenvectors the coordinates refer to
+    means : (k, r), in the eigenbasis
+    log_weights : (k,) logarithm of pi_k |S_k|^(-1/2), scaled to sum up to one; of pi_k if the covariance is shared
+    shrunk : the covariances
+    """
+
+    spectrum: Spectrum
+    means: Array
+    log_weights: Array
+    shrunk: Shrunk
+
+
+def fit_gmm(
+    train: ArrayLike, spectrum: Spectrum, components: int, covariance: Covariance = "shared", seed: int = 0
+) -> GaussianMixture:
+    """Fit a mixture of shrunk Gaussians by expectation-maximisation from k-means++.
+
+    Every maximisation shrinks anew by the Ledoit-Wolf intensity of the samples about their components' means; so the
+    likelihood need not rise in every step. EM stops where the responsibilities do, after 100 iterations at most.
+
+    A component dies that is left with fewer than three samples' worth of responsibility, or, with a covariance of its
+    own, whose samples do not vary: its likelihood would have no bound. The others take over its samples. Where fewer
+    than two live, or the samples do not vary about the shared means, one Gaussian of all samples is left.
+
+    Parameters
+    ----------
+    train : (n, D), the features that `spectrum` was fitted to, in any order
+    spectrum : from :func:`gaussad_cli.gaussian.spectrum.fit_spectrum`
+    components : k >= 1; no more than there are different features
+    covariance : "shared" by all components, or each its "own"
+    seed : of k-means++
+
+    Raises
+    ------
+    ValueError
+        If `components` is below 1, or `train` is not what the spectrum was fitted to by its shape.
+    """
+    x = np.asarray(train)
+    if components < 1 or x.shape != (spectrum.n, spectrum.dim):
+        raise ValueError(f"need k >= 1, features {(spectrum.n, spectrum.dim)}: got k = {components}, {x.shape}")
+    k = min(components, np.unique(x, axis=0).shape[0])
+    if k == 1 or spectrum.rank == 0:
+        return _one_gaussian(spectrum)
+    z, _ = _coordinates(spectrum, x)
+    z = z[np.argsort(np.square(z).sum(axis=1))]  # k-means draws by position: the order must not decide
+    responsibilities = _initial(z, k, seed)
+    mixture = _maximise(z, responsibilities, spectrum, covariance)
+    for _ in range(MAX_ITERATIONS):
+        if mixture is None or mixture.means.shape[0] == 1:
+            return _one_gaussian(spectrum)
+        previous, responsibilities = responsibilities, _expect(mixture, z)
+        if previous.shape == responsibilities.shape and np.abs(previous - responsibilities).max() < TOLERANCE:
+            break
+        mixture = _maximise(z, responsibilities, spectrum, covariance)
+    return mixture or _one_gaussian(spectrum)
+
+
+def score_gmm(mixture: GaussianMixture, test: ArrayLike) -> Array:
+    """Return the distance sqrt(-2 log (p(x) / p*)), (m,) float64, the larger the more anomalous.
+
+    p* is the density that all components would have at their means, were these one point: no density is larger, and
+    the distance is monotone in the negative log-likelihood. Of one component it is the Mahalanobis distance:
+    -2 log sum_k w_k exp(-d_k^2 / 2), with w_k proportional to pi_k |S_k|^(-1/2) and summing up to one.
+
+    Parameters
+    ----------
+    test : (m, D)
+
+    Returns
+    -------
+    NaN where the training data has no variance at all.
+    """
+    z, residual = _coordinates(mixture.spectrum, np.asarray(test))
+    if mixture.spectrum.rank == 0:
+        return np.full(z.shape[0], np.nan)
+    squared = _squared_distances(mixture, z)
+    outside = np.zeros_like(mixture.shrunk.floors)
+    np.divide(1.0, mixture.shrunk.floors, out=outside, where=mixture.shrunk.floors > 0.0)
+    squared += residual[:, None] * outside
+    return np.sqrt(np.maximum(-2.0 * logsumexp(mixture.log_weights - squared / 2.0, axis=1), 0.0))
+
+
+def ledoit_wolf_intensity(frobenius: float, trace: float, fourth: float, n: float, dim: int) -> float:
+    """Return the Ledoit-Wolf intensity rho from rotation-invariant sums, as :func:`shrink` does, for weighted samples.
+
+    Parameters
+    ----------
+    frobenius, trace : squared Frobenius norm and trace of the covariance
+    fourth : weighted mean of the fourth powers of the samples' norms
+    n : effective number of samples
+    dim : D
+    """
+    delta = frobenius - trace * trace / dim
+    beta = min((fourth - frobenius) / n, delta)
+    return 0.0 if dim <= 1 or beta <= 0.0 else beta / delta
+
+
+def _coordinates(spectrum: Spectrum, features: Array) -> tuple[Array, Array]:
+    """Return V'(x - mu), (m, r), and the squared norm of what lies outside the span, (m,)."""
+    deviations = features.astype(np.float64) - spectrum.mean - spectrum.mean_remainder
+    z = deviations @ spectrum.eigenvectors
+    if spectrum.rank == spectrum.dim:
+        return z, np.zeros(z.shape[0])
+    deviations -= z @ spectrum.eigenvectors.T
+    return z, np.square(deviations).sum(axis=1)
+
+
+def _initial(z: Array, k: int, seed: int) -> Array:
+    """Return the responsibilities (n, k), 0 or 1, of the k-means clusters."""
+    with threadpool_limits(1):  # threads add up in the order in which they finish
+        labels = KMeans(k, init="k-means++", n_init=RESTARTS, random_state=seed).fit_predict(z)
+    return np.eye(k)[labels]
+
+
+def _maximise(z: Array, responsibilities: Array, spectrum: Spectrum, covariance: Covariance) -> GaussianMixture | None:
+    """Return the mixture of the components that live, None if none does."""
+    r = _living(z, responsibilities)
+    if r.shape[1] == 0:
+        return None
+    means = (r.T @ z) / r.sum(axis=0)[:, None]
+    if covariance == "shared":
+        shrunk = [_shrink_shared(z, r, means, spectrum)]
+    else:
+        shrunk = [_shrink_own(z, r[:, k], means[k], spectrum) for k in range(r.shape[1])]
+        varying = [k for k, one in enumerate(shrunk) if one is not None]
+        r, means = r[:, varying], means[varying]
+    stacked = [one for one in shrunk if one is not None]
+    if not stacked:
+        return None
+    every = Shrunk(*(np.stack(arrays) for arrays in zip(*stacked, strict=True)))
+    log_weights = np.log(r.sum(axis=0)) - every.log_dets / 2.0
+    return GaussianMixture(spectrum, means, log_weights - logsumexp(log_weights), every)
+
+
+def _living(z: Array, responsibilities: Array) -> Array:
+    """Return responsibilities that sum up to one over the components that live; the orphaned go to the nearest mean."""
+    r = responsibilities[:, responsibilities.sum(axis=0) >= MIN_SAMPLES]
+    orphans = np.flatnonzero(r.sum(axis=1) == 0.0)
+    if orphans.size and r.shape[1]:
+        means = (r.T @ z) / r.sum(axis=0)[:, None]
+        nearest = np.argmin(np.square(means).sum(axis=1) - 2.0 * z[orphans] @ means.T, axis=1)
+        r[orphans, nearest] = 1.0
+    return r / r.sum(axis=1, keepdims=True) if r.shape[1] else r
+
+
+One = tuple[Array, float, float, float]  # factor, floor, intensity and log-determinant of one covariance
+
+
+def _shrink_shared(z: Array, r: Array, means: Array, spectrum: Spectrum) -> One | None:
+    """Shrink the covariance about the components' means: the total one, diagonal here, without the one between them."""
+    counts = r.sum(axis=0)
+    within = np.diag(spectrum.eigenvalues) - (means * (counts / spectrum.n)[:, None]).T @ means
+    fourth = sum(float(r[:, k] @ np.square(np.square(z - means[k]).sum(axis=1))) for k in range(r.shape[1]))
+    return _shrink(within, fourth / spectrum.n, float(spectrum.n), spectrum)
+
+
+def _shrink_own(z: Array, r: Array, mean: Array, spectrum: Spectrum) -> One | None:
+    """Shrink one component's covariance; its samples count as many as Kish's effective size says."""
+    taking_part = r > 0.0
+    weights = r[taking_part]
+    y = z[taking_part] - mean
+    fourth = float(weights @ np.square(np.square(y).sum(axis=1))) / weights.sum()
+    y *= np.sqrt(weights)[:, None]
+    return _shrink((y.T @ y) / weights.sum(), fourth, float(weights.sum() ** 2 / np.square(weights).sum()), spectrum)
+
+
+def _shrink(covariance: Array, fourth: float, n: float, spectrum: Spectrum) -> One | None:
+    """Shrink a covariance (r, r) of D-dimensional samples; None where it has no inverse in D dimensions."""
+    dim, rank = spectrum.dim, spectrum.rank
+    trace = float(np.trace(covariance))
+    rounding = max(spectrum.n, dim) * np.finfo(np.float64).eps
+    if trace <= rounding * float(spectrum.eigenvalues.sum()):
+        return None
+    intensity = ledoit_wolf_intensity(float(np.square(covariance).sum()), trace, fourth, n, dim)
+    floor = intensity * trace / dim
+    if rank < dim and floor == 0.0:
+        return None
+    try:
+        factor = linalg.cholesky((1.0 - intensity) * covariance + floor * np.eye(rank), lower=True, check_finite=False)
+    except linalg.LinAlgError:
+        return None
+    outside = (dim - rank) * np.log(floor) if rank < dim else 0.0
+    return factor, floor, intensity, float(2.0 * np.log(factor.diagonal()).sum() + outside)
+
+
+def _one_gaussian(spectrum: Spectrum) -> GaussianMixture:
+    """Return the Gaussian of the spectrum, also where it has no variance outside or inside the span."""
+    one = shrink(spectrum)
+    floor = one.intensity * one.scale
+    factor = np.diag(np.sqrt((1.0 - one.intensity) * spectrum.eigenvalues + floor))
+    shrunk = Shrunk(factor[None], np.array([floor]), np.array([one.intensity]), np.zeros(1))
+    return GaussianMixture(spectrum, np.zeros((1, spectrum.rank)), np.zeros(1), shrunk)
+
+
+def _squared_distances(mixture: GaussianMixture, z: Array) -> Array:
+    """Return the squared Mahalanobis distances (m, k) to the components within the span."""
+    factors = np.broadcast_to(mixture.shrunk.factors, (mixture.means.shape[0], *mixture.shrunk.factors.shape[1:]))
+    squared = np.empty((z.shape[0], mixture.means.shape[0]))
+    for k, (mean, factor) in enumerate(zip(mixture.means, factors, strict=True)):
+        white = linalg.solve_triangular(factor, (z - mean).T, lower=True, overwrite_b=True, check_finite=False)
+        squared[:, k] = np.square(white).sum(axis=0)
+    return squared
+
+
+def _expect(mixture: GaussianMixture, z: Array) -> Array:
+    """Return the responsibilities (n, k) of the components for training samples; below eps they are zero."""
+    if mixture.shrunk.factors.shape[0] == 1:
+        # One covariance: what all components have in common drops out, and the rest is linear in z.
+        precise = linalg.cho_solve((mixture.shrunk.factors[0], True), mixture.means.T, check_finite=False)
+        logits = z @ precise - (mixture.means.T * precise).sum(axis=0) / 2.0 + mixture.log_weights
+    else:
+        logits = mixture.log_weights - _squared_distances(mixture, z) / 2.0
+    responsibilities = np.exp(logits - logsumexp(logits, axis=1, keepdims=True))
+    responsibilities[responsibilities < np.finfo(np.float64).eps] = 0.0
+    return responsibilities

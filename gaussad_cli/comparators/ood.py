@@ -1,0 +1,130 @@
+"""The out-of-distribution score of Lee et al. 2018, from which the paper takes the Gaussian on every level.
+
+Two pieces beyond the Mahalanobis distance: levels weighted by a logistic regression learnt on labelled validation
+images (their eq. 4 and algorithm 1), and the gradient for a step on the input before it is scored (their eq. 3).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+
+from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.shrinkage import Shrinkage
+from gaussad_cli.gaussian.spectrum import Spectrum
+
+VALIDATION_SHARE = 0.1  # Lee et al. 2018: 1,000 of 10,000 images, of each class
+
+
+@dataclass(frozen=True)
+class WeightedLevels:
+    """Levels combined by weights that were learnt on a validation share of the test images.
+
+    Attributes
+    ----------
+    scores : (m,), sum of weight * distance over levels, plus the intercept: the log-odds of an anomaly. NaN for the
+        validation images, which must not be scored
+    validation : (m,) bool
+    weights : (L,), per unit of distance; 0 for a level that is undefined or the same for all validation images
+    intercept : its sign is that of the log-odds; it changes no ranking
+    """
+
+    scores: Array
+    validation: NDArray[np.bool_]
+    weights: Array
+    intercept: float
+
+
+def weigh_levels(
+    distances: ArrayLike, anomalous: ArrayLike, share: float = VALIDATION_SHARE, seed: int = 0
+) -> WeightedLevels:
+    """Learn the weights of the levels on a share of the images and score the others.
+
+    Lee et al. choose the regression's penalty by cross-validation; so few images as MVTec AD's validation shares hold
+    (about 11) cannot, and it is scikit-learn's default here (C = 1), on standardised distances. This score needs
+    anomalies to learn from: set it beside the others with that said.
+
+    Parameters
+    ----------
+    distances : (m, L), one column per level, squared (as theirs) or not
+    anomalous : (m,) bool
+    share : of each class, rounded, at least one image and never all
+    seed : of the draw of the validation images
+
+    Returns
+    -------
+    All NaN, without validation images, where a class has fewer than two images: then there is nothing to learn from,
+    or nothing to test on.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or `share` is not between 0 and 1.
+    """
+    x, y = np.asarray(distances, dtype=np.float64), np.asarray(anomalous, dtype=bool)
+    if x.ndim != 2 or y.shape != x.shape[:1] or not 0.0 < share < 1.0:
+        raise ValueError(f"need distances (m, L), labels (m,), 0 < share < 1: got {x.shape}, {y.shape}, {share}")
+    if min(y.sum(), (~y).sum()) < 2:
+        nothing = np.zeros(y.shape, dtype=bool)
+        return WeightedLevels(np.full(y.shape, np.nan), nothing, np.full(x.shape[1], np.nan), float("nan"))
+    validation = draw_validation(y, share, seed)
+    weights, intercept = _regress(x[validation], y[validation], np.asarray(np.isfinite(x).all(axis=0)))
+    # An undefined level weighs nothing, and NaN times nothing is NaN.
+    scores = x[:, weights != 0] @ weights[weights != 0] + intercept
+    scores[validation] = np.nan
+    return WeightedLevels(scores, validation, weights, intercept)
+
+
+def draw_validation(anomalous: NDArray[np.bool_], share: float, seed: int) -> NDArray[np.bool_]:
+    """Draw a share of each class (m,), at least one image and never all; every class needs two."""
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros(anomalous.shape, dtype=bool)
+    for label in (False, True):
+        members = np.flatnonzero(anomalous == label)
+        count = min(max(round(share * members.size), 1), members.size - 1)
+        drawn[rng.choice(members, count, replace=False)] = True
+    return drawn
+
+
+def _regress(distances: Array, anomalous: NDArray[np.bool_], defined: NDArray[np.bool_]) -> tuple[Array, float]:
+    mean, std = np.zeros(defined.size), np.zeros(defined.size)
+    mean[defined], std[defined] = distances[:, defined].mean(axis=0), distances[:, defined].std(axis=0)
+    weights = np.zeros(defined.size)
+    # Relative to the mean: equal distances must not differ by their rounding.
+    used = std > 1e-12 * np.abs(mean)
+    if not used.any():
+        return weights, 0.0
+    model = LogisticRegression(C=1.0).fit((distances[:, used] - mean[used]) / std[used], anomalous)
+    weights[used] = model.coef_[0] / std[used]
+    return weights, float(model.intercept_[0] - weights[used] @ mean[used])
+
+
+def squared_mahalanobis_gradient(spectrum: Spectrum, shrinkage: Shrinkage, features: ArrayLike) -> Array:
+    """Return the gradient of the squared Mahalanobis distance with respect to the features, 2 S^-1 (x - mu).
+
+    The input step of Lee et al. 2018 (eq. 3) moves an image by ``-epsilon * sign`` of this gradient, taken through the
+    network to the pixels: towards the training data, which brings normal images nearer than anomalous ones.
+
+    Parameters
+    ----------
+    features : (m, D)
+
+    Returns
+    -------
+    (m, D) float64; zero along components that are not kept, NaN where the training data has no variance at all
+        (see :func:`gaussad_cli.gaussian.distances.squared_mahalanobis`, whose gradient this is).
+    """
+    kept = slice(shrinkage.start, shrinkage.stop)
+    basis, eigenvalues = spectrum.eigenvectors[:, kept], spectrum.eigenvalues[kept]
+    deviations = np.asarray(features, dtype=np.float64) - spectrum.mean - spectrum.mean_remainder
+    if eigenvalues.size == 0:
+        return np.full(deviations.shape, np.nan)
+    floor = shrinkage.intensity * shrinkage.scale
+    components = deviations @ basis
+    inside = (components / ((1.0 - shrinkage.intensity) * eigenvalues + floor)) @ basis.T
+    if shrinkage.dim == eigenvalues.size or floor == 0.0:
+        return 2.0 * inside
+    return 2.0 * (inside + (deviations - components @ basis.T) / floor)
