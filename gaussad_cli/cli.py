@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from gaussad_cli.evaluation.trained import Trained
     from gaussad_cli.extraction.extract import Request
 
 app = typer.Typer(
@@ -31,7 +32,17 @@ app = typer.Typer(
     "Images flow through extract, fit, evaluate and tables; run does all four. Start with: gaussad demo",
 )
 
-_KNOWN_TABLES = (1, 2, 3, 4, 7)
+_train = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train and evaluate a comparator of Tables V and VIII on the images of every category.\n\n"
+    "Every finished epoch is kept in the cache: an interrupted training goes on from there.",
+)
+app.add_typer(_train, name="train")
+
+_KNOWN_TABLES = (1, 2, 3, 4, 5, 7, 8)
 _FORMATS = ("text", "markdown", "csv")
 
 
@@ -114,6 +125,15 @@ Thresholds = Annotated[
     typer.Option("--threshold", help="chi2, empirical, gamma, conformal, cross-conformal or all; repeatable."),
 ]
 Fpr = Annotated[Optional[str], typer.Option("--fpr", help="Wanted false-positive rates, such as 0.05,0.01.")]
+MaxEpochs = Annotated[int, typer.Option(min=1, help="Epochs after which training ends in any case.")]
+Patience = Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it ends; paper: 3.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Tensors that the weight file lacks start at random.")]
+TrainBatch = Annotated[
+    Optional[int], typer.Option("--batch-size", min=1, help="Images at a time.  [default: the paper's, 64 or 16]")
+]
+TrainWorkers = Annotated[
+    Optional[int], typer.Option("--workers", min=1, help="Threads that augment.  [default: cores]")
+]
 Cache = Annotated[Path, typer.Option(envvar="GAUSSAD_CACHE", help="Where features are kept.")]
 Dataset = Annotated[Optional[str], typer.Option(help="Name in cache and results.  [default: the data folder's name]")]
 WhichDataset = Annotated[Optional[str], typer.Option(help="Which data set, where the cache holds several.")]
@@ -131,7 +151,7 @@ Var = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Where results are kept.")]
 TableNumbers = Annotated[
-    Optional[list[int]], typer.Option(help="1, 2, 3, 4 or 7; repeatable.  [default: all measured]")
+    Optional[list[int]], typer.Option(help="1, 2, 3, 4, 5, 7 or 8; repeatable.  [default: all measured]")
 ]
 Format = Annotated[str, typer.Option("--format", help="text, markdown or csv.")]
 
@@ -280,6 +300,109 @@ def evaluate(
         _draw(outcome.thresholds, outcome.path.parent / "figures", len(scorings) == 1)
     _note(f"Rows are in {outcome.path}.")
     _raise_problems(outcome.problem)
+
+
+@_train.command()
+def classifier(
+    data: Data,
+    backbone: BackboneName,
+    categories: Categories = None,
+    weights: Weights = None,
+    verify: Verify = True,
+    padding: Padding = None,
+    fresh: Fresh = False,
+    max_epochs: MaxEpochs = 100,
+    patience: Patience = 3,
+    batch_size: TrainBatch = None,
+    seed: Seed = 0,
+    augmentation: Rules = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    workers: TrainWorkers = None,
+    cache: Cache = Path("cache"),
+    out: Out = Path("results"),
+    dataset: Dataset = None,
+) -> None:
+    """Fine-tune an ImageNet network on normal and anomalous images, in five stratified folds: the upper bound.
+
+    Training and test images of a category are pooled; one fold tests, another picks the epoch, three train.
+
+    Example: gaussad train classifier --data mvtec --backbone resnet-18 --categories bottle
+    """
+    from gaussad_cli.evaluation.trained import Classifier, TrainingRequest, train_classifiers
+
+    request = TrainingRequest(
+        data,
+        cache,
+        out,
+        dataset,
+        _split(categories),
+        seed,
+        augmentation,
+        max_epochs,
+        patience,
+        batch_size,
+        device,
+        precision,
+        workers,
+    )
+    _report_training(train_classifiers(request, Classifier(backbone, weights, verify, padding, fresh)))
+
+
+@_train.command()
+def autoencoder(
+    data: Data,
+    categories: Categories = None,
+    max_epochs: MaxEpochs = 100,
+    patience: Patience = 3,
+    batch_size: TrainBatch = None,
+    seed: Seed = 0,
+    augmentation: Rules = None,
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    workers: TrainWorkers = None,
+    cache: Cache = Path("cache"),
+    out: Out = Path("results"),
+    dataset: Dataset = None,
+) -> None:
+    """Train the ResNet-18 autoencoder on normal images, and score by its error maps: map-mean and, with masks, CCA.
+
+    Example: gaussad train autoencoder --data mvtec --categories bottle
+    """
+    from gaussad_cli.evaluation.trained import TrainingRequest, train_autoencoders
+
+    request = TrainingRequest(
+        data,
+        cache,
+        out,
+        dataset,
+        _split(categories),
+        seed,
+        augmentation,
+        max_epochs,
+        patience,
+        batch_size,
+        device,
+        precision,
+        workers,
+    )
+    _report_training(train_autoencoders(request))
+
+
+def _report_training(trained: Trained) -> None:
+    from gaussad_cli.backbones.weights import shorten
+    from gaussad_cli.evaluation.trained import summarise_training
+    from gaussad_cli.tables.figures import draw_histories
+
+    typer.echo(summarise_training(trained.metrics, trained.histories))
+    if trained.fresh:
+        _note(
+            f"{len(trained.fresh)} tensors, which the weight file lacks, started at random: {shorten(trained.fresh)}."
+        )
+    for path in draw_histories(trained.histories, trained.path.parent / "figures"):
+        _note(f"Figure: {path}")
+    _note(f"Rows are in {trained.path}.")
+    _raise_problems(trained.problem)
 
 
 @app.command()

@@ -27,6 +27,7 @@ from gaussad_cli.gaussian.spectrum import Spectrum
 from gaussad_cli.gaussian.thresholds import SIGMAS, chi2_threshold, target_fpr
 
 SUM = "sum"  # the level that stands for the mean over all levels of a backbone
+NETWORK = "network"  # the level of networks that were trained on images and have a score of their own
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 ``<results>/<dataset>/metrics.csv``: one row per category, backbone, level, scoring and fold.
 ``<results>/<dataset>/thresholds.csv``: one row per scoring, threshold method, wanted false-positive rate and fold.
+``<results>/<dataset>/histories.csv``: one row per trained network, fold and epoch.
 ``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring, the distances behind every AUROC.
 """
 
@@ -27,6 +28,7 @@ THRESHOLDS = [
     *("method", "target", "fold", "n_held_out", "threshold", "n_normal", "fpr", "fpr_low", "fpr_high", "tpr"),
     *("drift", "drift_p"),
 ]
+HISTORIES = [*IDENTITY, "fold", "epoch", "train_loss", "valid_loss", "valid_auroc", "best"]
 
 
 def metrics_path(results: Path, dataset: str) -> Path:
@@ -46,6 +48,7 @@ def save(
     metrics: pd.DataFrame,
     scores: pd.DataFrame,
     thresholds: pd.DataFrame | None = None,
+    histories: pd.DataFrame | None = None,
 ) -> None:
     """Put a category's rows into the results: rows of the same identity are replaced, no others touched.
 
@@ -57,6 +60,8 @@ def save(
     _merge(results / dataset / "scores" / f"{category}.csv", scores, SCORES)
     if thresholds is not None:
         _merge(thresholds_path(results, dataset), thresholds, THRESHOLDS)
+    if histories is not None:
+        _merge(results / dataset / "histories.csv", histories, HISTORIES)
     _merge(metrics_path(results, dataset), metrics, METRICS)
 
 

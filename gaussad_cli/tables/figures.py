@@ -47,6 +47,43 @@ def draw_calibration(rows: pd.DataFrame, title: str, path: Path) -> None:
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
 
 
+def draw_histories(rows: pd.DataFrame, folder: Path) -> list[Path]:
+    """Draw the losses of every fold by epoch, a figure per category, as PNG; dots are the epochs that scored.
+
+    Parameters
+    ----------
+    rows : of one kind of network (`results.HISTORIES`)
+
+    Raises
+    ------
+    UserError
+        If a file cannot be written.
+    """
+    return [_draw_history(of_category, folder) for _, of_category in rows.groupby("category", sort=False)]
+
+
+def _draw_history(rows: pd.DataFrame, folder: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    first = rows.iloc[0]
+    ranked = rows["valid_auroc"].notna().any()
+    panels = [("train_loss", "training loss"), ("valid_loss", "validation loss")]
+    panels += [("valid_auroc", "validation AUROC")] if ranked else []
+    figure = Figure(figsize=(4.0 * len(panels), 3.6), layout="constrained")
+    for axes, (column, title) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+        for fold, line in rows.groupby("fold"):
+            (drawn,) = axes.plot(line["epoch"] + 1, line[column], label=f"fold {fold}", linewidth=1)
+            best = line[line["best"] == 1]
+            axes.plot(best["epoch"] + 1, best[column], "o", color=drawn.get_color(), markersize=5)
+        axes.set(xlabel="epoch", title=title, yscale="linear" if column == "valid_auroc" else "log")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
+    figure.suptitle(f"{first['category']}, {first['score']}, {first['backbone']} ({first['weights']})", fontsize=11)
+    name = f"training-{first['category']}-{first['score']}-{first['backbone']}-{first['key']}.png"
+    path = folder / str(name).replace(":", "-")
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
+    return path
+
+
 def _draw_category(panel: Any, category: str, frame: pd.DataFrame) -> None:
     n = int(frame["n_normal"].iloc[0])
     widest = 1.1 * frame["target"].max()

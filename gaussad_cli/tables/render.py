@@ -6,33 +6,51 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
-from gaussad_cli.tables.build import Cell, Table
+from gaussad_cli.evaluation.evaluate import SUM
+from gaussad_cli.tables.cells import MEAN, Cell, Table, is_partial
 
 ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 7: "VII", 8: "VIII"}
 NOTHING = "-"
+_WIDTH = 180  # characters, of a text table
+_GAP = 3  # between columns
 
 
 def as_text(table: Table) -> str:
-    """Lay a table out in aligned columns: measured, then the paper's and the difference where there is one."""
-    grid = [[table.row_title], *([_row_name(row)] for row in table.rows)]
-    headings = [""]
+    """Lay a table out in aligned columns: measured, then the paper's and the difference where there is one.
+
+    A table that is too wide for most screens is broken into blocks of columns, each with the rows' names.
+    """
+    names = [[""], [table.row_title], *([_row_name(row)] for row in table.rows)]
+    first = max(len(line[0]) for line in names)
+    blocks: list[list[list[str]]] = []
+    room = 0
     for index, column in enumerate(table.columns):
-        cells = [row[index] for row in table.cells]
-        parts = [("measured", _measured(table))]
-        if any(cell.published_mean is not None for cell in cells):
-            parts += [("paper", _paper), ("diff", _difference)]
-        block = [[name, *map(render, cells)] for name, render in parts]
-        widths = [max(map(len, lines)) for lines in block]
-        missing = max(0, len(column.title) - sum(widths) - 2 * (len(widths) - 1))
-        widths[0] += missing
-        headings.append(column.title.ljust(sum(widths) + 2 * (len(widths) - 1)))
-        for line, values in zip(grid, zip(*block, strict=True), strict=True):
-            line.append("  ".join(value.rjust(width) for value, width in zip(values, widths, strict=True)))
-    first = max(len(line[0]) for line in grid)
-    lines = [[headings[0].ljust(first), *headings[1:]], *([line[0].ljust(first), *line[1:]] for line in grid)]
-    body = [" | ".join(line).rstrip() for line in lines]
-    rule = "-" * max(map(len, body))
-    return "\n".join([_title(table), "", *body[:2], rule, *body[2:], "", *table.notes]) + "\n"
+        lines = _text_column(table, index, column.title)
+        if not blocks or len(lines[0]) + _GAP > room:
+            blocks.append([[line[0].ljust(first)] for line in names])
+            room = _WIDTH - first
+        room -= len(lines[0]) + _GAP
+        for line, value in zip(blocks[-1], lines, strict=True):
+            line.append(value)
+    shown = [[" | ".join(line).rstrip() for line in block] for block in blocks]
+    body = [line for block in shown for line in (*block[:2], "-" * max(map(len, block)), *block[2:], "")]
+    return "\n".join([_title(table), "", *body, *table.notes]) + "\n"
+
+
+def _text_column(table: Table, index: int, title: str) -> list[str]:
+    """Return a column's title, sub-titles and cells, all of one width."""
+    cells = [row[index] for row in table.cells]
+    parts = [("measured", _measured(table))]
+    if any(cell.published_mean is not None for cell in cells):
+        parts += [("paper", _paper), ("diff", _difference)]
+    block = [[name, *map(render, cells)] for name, render in parts]
+    widths = [max(map(len, lines)) for lines in block]
+    widths[0] += max(0, len(title) - sum(widths) - 2 * (len(widths) - 1))
+    lines = [
+        "  ".join(value.rjust(width) for value, width in zip(values, widths, strict=True))
+        for values in zip(*block, strict=True)
+    ]
+    return [title.ljust(len(lines[0])), *lines]
 
 
 def as_markdown(table: Table) -> str:
@@ -52,18 +70,30 @@ def as_csv(tables: Sequence[Table]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(
-        ["table", "backbone", "weights", "padding", "epochs", "score", "mode", "var", "level", "quantity", "sigma"]
-        + ["categories", "n_categories", "mean", "sem", "paper_mean", "paper_sem", "difference"]
+        ["table", "backbone", "weights", "padding", "key", "epochs", "score", "mode", "var"]
+        + [
+            "level",
+            "category",
+            "quantity",
+            "sigma",
+            "categories",
+            "n_categories",
+            "mean",
+            "sem",
+            "paper_mean",
+            "paper_sem",
+            "difference",
+        ]
     )
     for table in tables:
         for row in table.cells:
-            for column, cell in zip(table.columns, row, strict=True):
-                if cell.quantity:
-                    compression = column.scoring.compression
-                    names = [column.epochs, column.scoring.score, compression.mode, compression.var]
-                    what = [cell.level, cell.quantity, cell.sigma, " ".join(cell.categories), len(cell.categories)]
+            for cell in row:
+                if cell.quantity and cell.source:
+                    names = [cell.source.epochs, cell.source.score, cell.source.mode, cell.source.var]
+                    what = [cell.level, cell.category, cell.quantity, cell.sigma]
+                    over = [" ".join(cell.categories), len(cell.categories)]
                     numbers = [cell.mean, cell.sem, cell.published_mean, cell.published_sem, cell.difference]
-                    writer.writerow([table.number, *column.variant, *names, *what, *numbers])
+                    writer.writerow([table.number, *cell.source.variant, *names, *what, *over, *numbers])
     return buffer.getvalue()
 
 
@@ -76,7 +106,7 @@ def render_all(tables: Sequence[Table], style: str) -> str:
 
 
 def _row_name(name: str) -> str:
-    return name[:1].upper() + name[1:]
+    return name.capitalize() if name == MEAN or name.startswith(SUM) else name
 
 
 def _title(table: Table) -> str:
@@ -87,7 +117,7 @@ def _measured(table: Table) -> Callable[[Cell], str]:
     def render(cell: Cell) -> str:
         if cell.mean is None:
             return NOTHING if cell.quantity else ""
-        return _with_sem(cell.mean, cell.sem) + ("†" if len(cell.categories) < len(table.categories) else "")
+        return _with_sem(cell.mean, cell.sem) + ("†" if is_partial(cell, table) else "")
 
     return render
 

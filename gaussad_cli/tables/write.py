@@ -8,7 +8,8 @@ from pathlib import Path
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.results import metrics_path, read_metrics
 from gaussad_cli.files import write_whole
-from gaussad_cli.tables.build import Table, build_tables
+from gaussad_cli.tables.build import build_tables
+from gaussad_cli.tables.cells import Table
 from gaussad_cli.tables.render import render_all
 
 STYLES = {"text": "txt", "markdown": "md", "csv": "csv"}  # format -> suffix

@@ -203,7 +203,7 @@ def test_evaluate_options_that_cannot_be(gaussad, extracted, options, fragments)
 
 def test_a_table_or_format_that_is_not_there(gaussad, extracted):
     gaussad("evaluate", *LITE0)
-    assert_user_error(gaussad("tables", "--table", "6"), "no table 6", "1, 2, 3, 4, 7")
+    assert_user_error(gaussad("tables", "--table", "6"), "no table 6", "1, 2, 3, 4, 5, 7, 8")
     assert_user_error(gaussad("tables", "--format", "pdf"), "unknown format 'pdf'", "markdown")
     assert_user_error(gaussad("tables", "--table", "7"), "nothing of table 7", "efficientnet-lite0")
 

@@ -29,6 +29,7 @@ def rows(categories, backbone="efficientnet-b4", levels=("1", "7", "sum"), paddi
                             "weights": "w",
                             "padding": padding,
                             "epochs": 0,
+                            "key": f"{backbone}-{padding}",
                             "level": level,
                             "score": scoring.score,
                             "mode": scoring.compression.mode,
