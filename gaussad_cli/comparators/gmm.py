@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from gaussad_cli.gaussian.moments import Array
-from gaussad_cli.gaussian.shrinkage import shrink
+from gaussad_cli.gaussian.shrinkage import ledoit_wolf, shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 
 Covariance = Literal["shared", "own"]
@@ -134,21 +134,6 @@ def score_gmm(mixture: GaussianMixture, test: ArrayLike) -> Array:
     return np.sqrt(np.maximum(-2.0 * logsumexp(mixture.log_weights - squared / 2.0, axis=1), 0.0))
 
 
-def ledoit_wolf_intensity(frobenius: float, trace: float, fourth: float, n: float, dim: int) -> float:
-    """Return the Ledoit-Wolf intensity rho from rotation-invariant sums, as :func:`shrink` does, for weighted samples.
-
-    Parameters
-    ----------
-    frobenius, trace : squared Frobenius norm and trace of the covariance
-    fourth : weighted mean of the fourth powers of the samples' norms
-    n : effective number of samples
-    dim : D
-    """
-    delta = frobenius - trace * trace / dim
-    beta = min((fourth - frobenius) / n, delta)
-    return 0.0 if dim <= 1 or beta <= 0.0 else beta / delta
-
-
 def _coordinates(spectrum: Spectrum, features: Array) -> tuple[Array, Array]:
     """Return V'(x - mu), (m, r), and the squared norm of what lies outside the span, (m,)."""
     deviations = features.astype(np.float64) - spectrum.mean - spectrum.mean_remainder
@@ -225,7 +210,7 @@ def _shrink(covariance: Array, fourth: float, n: float, spectrum: Spectrum) -> O
     rounding = max(spectrum.n, dim) * np.finfo(np.float64).eps
     if trace <= rounding * float(spectrum.eigenvalues.sum()):
         return None
-    intensity = ledoit_wolf_intensity(float(np.square(covariance).sum()), trace, fourth, n, dim)
+    intensity = ledoit_wolf(float(np.square(covariance).sum()), trace, fourth, n, dim)
     floor = intensity * trace / dim
     if rank < dim and floor == 0.0:
         return None

@@ -40,7 +40,10 @@ def shrink(spectrum: Spectrum, compression: Compression = NO_COMPRESSION) -> Shr
     dim = spectrum.dim if compression.mode == "all" else stop - start
     kept = spectrum.eigenvalues[start:stop]
     scale = float(kept.sum()) / dim if dim else 0.0
-    return Shrinkage(start, stop, dim, _intensity(kept, _fourth(spectrum, start, stop), spectrum.n, dim), scale)
+    if dim <= 1 or kept.size == 0:
+        return Shrinkage(start, stop, dim, 0.0, scale)  # one dimension: the estimate is the same whatever the shrinkage
+    frobenius, fourth = float(np.square(kept).sum()), _fourth(spectrum, start, stop) / spectrum.n
+    return Shrinkage(start, stop, dim, ledoit_wolf(frobenius, float(kept.sum()), fourth, spectrum.n, dim), scale)
 
 
 def _fourth(spectrum: Spectrum, start: int, stop: int) -> float:
@@ -49,19 +52,19 @@ def _fourth(spectrum: Spectrum, start: int, stop: int) -> float:
     return float(spectrum.fourth_leading[stop - 1] if start == 0 else spectrum.fourth_trailing[start])
 
 
-def _intensity(eigenvalues: np.ndarray, fourth: float, n: int, dim: int) -> float:
+def ledoit_wolf(frobenius: float, trace: float, fourth: float, n: float, dim: int) -> float:
     """Return rho = min(beta, delta) / delta (Ledoit and Wolf 2004, as in scikit-learn's ``ledoit_wolf_shrinkage``).
+
+    From rotation-invariant sums, so in any basis; of weighted samples too.
 
     Parameters
     ----------
-    eigenvalues : (r,) kept components
-    fourth : sum over samples of the fourth power of the sample's norm
+    frobenius, trace : squared Frobenius norm and trace of the empirical covariance
+    fourth : mean over samples of the fourth power of the sample's norm
+    n : number of samples, the effective one if they are weighted
+    dim : D
     """
-    if dim <= 1 or eigenvalues.size == 0:
-        return 0.0  # one dimension: the estimate is the same whatever the shrinkage
-    frobenius = float(np.square(eigenvalues).sum())
-    trace = float(eigenvalues.sum())
-    beta = (fourth / n - frobenius) / n
+    beta = (fourth - frobenius) / n
     delta = frobenius - trace * trace / dim
     beta = min(beta, delta)
-    return 0.0 if beta <= 0.0 else beta / delta
+    return 0.0 if dim <= 1 or beta <= 0.0 else beta / delta

@@ -8,9 +8,9 @@ from scipy.stats import multivariate_normal
 from sklearn.covariance import LedoitWolf, ledoit_wolf_shrinkage
 from sklearn.metrics import roc_auc_score
 
-from gaussad_cli.comparators.gmm import GaussianMixture, _living, _shrink_own, fit_gmm, ledoit_wolf_intensity, score_gmm
+from gaussad_cli.comparators.gmm import GaussianMixture, _living, _shrink_own, fit_gmm, score_gmm
 from gaussad_cli.gaussian.distances import mahalanobis, project
-from gaussad_cli.gaussian.shrinkage import shrink
+from gaussad_cli.gaussian.shrinkage import ledoit_wolf, shrink
 from gaussad_cli.gaussian.spectrum import fit_spectrum
 from tests.comparators.drawing import correlated, random
 
@@ -109,7 +109,7 @@ def test_the_intensity_is_scikit_learn_s(n, dim, seed):
     x = random(n, dim, seed)
     x -= x.mean(axis=0)
     covariance, fourth = x.T @ x / n, np.mean(np.square(x).sum(axis=1) ** 2)
-    intensity = ledoit_wolf_intensity(np.square(covariance).sum(), np.trace(covariance), fourth, n, dim)
+    intensity = ledoit_wolf(np.square(covariance).sum(), np.trace(covariance), fourth, n, dim)
     np.testing.assert_allclose(intensity, ledoit_wolf_shrinkage(x) if dim > 1 else 0.0, rtol=1e-8)
 
 
