@@ -1,0 +1,119 @@
+"""Connected components: the smallest anomaly of a category, and the CCA score of an error map (PROTOCOL: autoencoder).
+
+A component is a set of pixels that hang together over edges and corners (8-neighbourhood).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gaussad_cli.datasets.index import NORMAL, Category, ImageFile
+from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.extraction.decode import decode_pixels
+
+_NEIGHBOURS = 8
+_MASKED = 128  # a mask's pixels from this value on are anomalous; MVTec's are 0 or 255
+
+
+def largest_component(mask: NDArray[np.bool_]) -> int:
+    """Return the number of pixels of the largest component of a mask (H, W), 0 if it is empty."""
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=_NEIGHBOURS)
+    return int(statistics[1:, cv2.CC_STAT_AREA].max(initial=0))  # row 0 is the background
+
+
+def smallest_size(masks: Iterable[NDArray[np.bool_]]) -> float:
+    """Return the smallest of the masks' largest components, as a fraction of the image; 1.0 of no mask.
+
+    Masks that mark nothing do not count.
+    """
+    sizes = (largest_component(mask) / mask.size for mask in masks if mask.any())
+    return min(sizes, default=1.0)
+
+
+def cca_score(error: NDArray[Any], size: float) -> float:
+    """Return the highest threshold at which {error >= threshold} has a component of at least `size`.
+
+    The best threshold is one of the map's values. A lower one only adds pixels, by which components grow or merge, so
+    the largest one's area never falls as the threshold falls: bisecting the sorted values finds it exactly, with
+    log2(H W) labelings. At the lowest value all pixels are one component, so there always is an answer.
+
+    Parameters
+    ----------
+    error : (H, W), finite
+    size : fraction of the image, in (0, 1]; rounded up to whole pixels
+    """
+    wanted = _pixels(size, error.size)
+    values = np.unique(error)  # ascending
+    enough, too_high = 0, len(values)  # the answer's index is in [enough, too_high)
+    while too_high - enough > 1:
+        middle = (enough + too_high) // 2
+        if largest_component(error >= values[middle]) >= wanted:
+            enough = middle
+        else:
+            too_high = middle
+    return float(values[enough])
+
+
+def _pixels(size: float, of: int) -> int:
+    """Return the least whole number of pixels that is a fraction `size` of `of`; rounding adds none to k / of."""
+    if not 0 < size <= 1:
+        raise ValueError(f"size is {size}; a fraction of the image is wanted, in (0, 1]")
+    return max(1, math.ceil(size * of - 1e-6))
+
+
+# --- of a data set ---
+
+
+def smallest_anomaly(category: Category) -> float | None:
+    """Return the size of the category's smallest anomaly as a fraction of the image, from the masks of its test images.
+
+    Returns
+    -------
+    None if the category has no masks at all: then there is no CCA score.
+
+    Raises
+    ------
+    UserError
+        If some anomalous test images have a mask and others do not, a mask cannot be read, or all are empty.
+    """
+    anomalous = [image for image in category.test if image.label != NORMAL]
+    paths = [mask_path(image) for image in anomalous]
+    missing = [path for path in paths if not path.is_file()]
+    if len(missing) == len(paths):
+        return None
+    if missing:
+        raise UserError(
+            f"category '{category.name}' has {len(paths) - len(missing)} masks for {len(paths)} anomalous test images; "
+            f"missing is {missing[0]}. Complete them, or move the ground_truth folder away to go without CCA scores."
+        )
+    masks = [read_mask(path) for path in paths]
+    if not any(mask.any() for mask in masks):
+        raise UserError(f"all {len(masks)} masks of category '{category.name}' are empty: look at {paths[0]}.")
+    return smallest_size(masks)
+
+
+def mask_path(image: ImageFile) -> Path:
+    """Return where the mask of a test image belongs: ``<category>/ground_truth/<defect>/<stem>_mask.png``."""
+    return image.path.parents[2] / "ground_truth" / image.label / f"{image.path.stem}_mask.png"
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Read a mask (H, W), at its own size.
+
+    Raises
+    ------
+    ImageError
+        If it cannot be read.
+    """
+    try:
+        pixels = decode_pixels(path.read_bytes(), path)
+    except OSError as error:
+        raise ImageError(f"cannot read the mask {path}: {error.strerror}.") from None
+    return (pixels if pixels.ndim == 2 else pixels.max(axis=2)) >= _MASKED

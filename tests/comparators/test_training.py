@@ -1,0 +1,168 @@
+"""The training loop: which epoch is the best, when it ends, and that it goes on after anything."""
+
+import dataclasses
+import multiprocessing
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from gaussad_cli.comparators.training import EpochRow, best_epoch, cut, is_over, read_state
+from gaussad_cli.errors import Interrupted, UserError
+from tests.comparators import tiny
+from tests.conftest import write_image
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Normal images dark, anomalous ones bright: easily learnt."""
+    root = tmp_path_factory.mktemp("data")
+    for folder, n in (("train/good", 12), ("test/good", 6), ("test/bright", 12)):
+        for i in range(n):
+            path = write_image(root / "knob" / folder / f"{i:03d}.png", seed=31 * len(folder) + i, size=20)
+            if "bright" in folder:
+                image = tiny_image(path)
+                image.save(path)
+    return root
+
+
+def tiny_image(path):
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.point(lambda value: 160 + value // 3)
+
+
+def history(*values, auroc=True):
+    return tuple(EpochRow(i, 0.0, 0.0 if auroc else v, v if auroc else None) for i, v in enumerate(values))
+
+
+def test_the_best_epoch_has_the_highest_auroc_or_the_lowest_loss_and_comes_first():
+    assert best_epoch(history(0.5, 0.9, 0.9, 0.7)) == 1
+    assert best_epoch(history(0.5, 0.2, 0.2, 0.7, auroc=False)) == 1
+
+
+def test_training_ends_when_patience_does_or_the_epochs():
+    options = tiny.options(max_epochs=6, patience=3)
+    assert not is_over((), options)
+    assert not is_over(history(0.9, 0.8, 0.8), options)
+    assert is_over(history(0.9, 0.8, 0.8, 0.9), options)  # as good is not better
+    assert not is_over(history(0.1, 0.2, 0.3, 0.4, 0.5), options)
+    assert is_over(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), options)
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(8, [4, 4]), (9, [4, 5]), (1, [1]), (10, [4, 4, 2]), (4, [4])])
+def test_no_batch_is_a_single_image_that_is_left_over(n, sizes):
+    parts = cut(np.arange(n), 4)
+    assert [len(part) for part in parts] == sizes
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(n))
+
+
+def assert_same(one, other):
+    for a, b in zip(one, other, strict=True):
+        assert (a.names, a.history, a.best_epoch, a.n_train) == (b.names, b.history, b.best_epoch, b.n_train)
+        assert a.scores.keys() == b.scores.keys()
+        for name in a.scores:
+            np.testing.assert_array_equal(a.scores[name], b.scores[name])
+
+
+@pytest.mark.parametrize("kind", ["classifier", "autoencoder"])
+def test_the_same_comes_out_again_whatever_the_workers_and_another_seed_gives_another(tmp_path, data, kind):
+    one = tiny.train(kind, data, tmp_path / "a")
+    assert_same(one, tiny.train(kind, data, tmp_path / "b", workers=4))
+    other = tiny.train(kind, data, tmp_path / "a", seed=1)
+    assert any((a.scores[name] != b.scores[name]).any() for a, b in zip(one, other, strict=True) for name in a.scores)
+    assert len(list((tmp_path / "a").iterdir())) == 2  # folders by key
+    states = {fold.state: fold.state.stat().st_mtime_ns for fold in one}
+    assert_same(one, tiny.train(kind, data, tmp_path / "a"))
+    assert states == {path: path.stat().st_mtime_ns for path in states}  # nothing was done twice
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork server")
+def test_killed_at_random_moments_it_ends_with_the_same_scores(tmp_path, data):
+    whole = tiny.train("classifier", data, tmp_path / "whole")
+    rng, killed = random.Random(0), 0
+    server = multiprocessing.get_context("forkserver")  # imports torch once, not at every kill
+    server.set_forkserver_preload(["tests.comparators.tiny"])
+    for _ in range(25):
+        worker = server.Process(target=tiny.train, args=("classifier", data, tmp_path / "cache", 0.01))
+        worker.start()
+        worker.join(rng.uniform(0.1, 0.5))
+        killed += worker.is_alive()
+        worker.kill()
+        worker.join()
+    assert killed >= 8
+    assert_same(whole, tiny.train("classifier", data, tmp_path / "cache"))
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == [*(f"fold_{k}.pt" for k in range(5)), "recipe.json"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "pickle"])
+def test_a_state_that_is_damaged_or_not_its_own_is_trained_again(tmp_path, data, damage):
+    whole = tiny.train("classifier", data, tmp_path)
+    path = whole[2].state
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif damage == "foreign":
+        path.write_bytes(whole[1].state.read_bytes())
+    else:
+        torch.save(Dangerous(), path)
+    assert_same(whole, tiny.train("classifier", data, tmp_path))
+    assert not Dangerous.ran
+
+
+class Dangerous:
+    ran = False
+
+    def __reduce__(self):
+        return (setattr, (Dangerous, "ran", True))
+
+
+def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path, data, monkeypatch):
+    whole = tiny.train("classifier", data, tmp_path / "whole")
+    from gaussad_cli.comparators import training
+
+    write, calls = training.write_state, []
+
+    def interrupt(*arguments):
+        write(*arguments)
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "write_state", interrupt)
+    with pytest.raises(Interrupted, match="run the same command again"):
+        tiny.train("classifier", data, tmp_path / "cache")
+    monkeypatch.setattr(training, "write_state", write)
+    assert_same(whole, tiny.train("classifier", data, tmp_path / "cache"))
+
+
+def test_training_that_diverges_says_so(tmp_path, data, monkeypatch):
+    network = tiny.classifier()
+    broken = dataclasses.replace(network, inputs=lambda images: network.inputs(images) * torch.nan)
+    monkeypatch.setattr(tiny, "classifier", lambda _: broken)
+    with pytest.raises(UserError, match=r"fold 0, diverged in epoch 0 \(loss nan"):
+        tiny.train("classifier", data, tmp_path)
+
+
+@pytest.mark.parametrize("option", [{"patience": 0}, {"max_epochs": 0}, {"learning_rate": 0.0}])
+def test_options_that_make_no_sense(option):
+    with pytest.raises(UserError, match="needed"):
+        tiny.options(**option)
+
+
+def test_a_finished_state_keeps_no_more_than_is_needed(tmp_path, data):
+    (first, *_) = tiny.train("autoencoder", data, tmp_path)
+    key = read_key(first.state)
+    state = read_state(first.state, key, 0)
+    assert (state.network, state.optimizer) == ({}, {})
+    assert state.best
+    assert read_state(first.state, key, 1) is None
+    assert read_state(first.state, "other", 0) is None
+
+
+def read_key(path):
+    return torch.load(path, weights_only=True)["key"]

@@ -1,0 +1,78 @@
+"""Networks that train in no time; training that the kill test can kill."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gaussad_cli.comparators.autoencoder import train_autoencoder, unit_range
+from gaussad_cli.comparators.classifier import train_classifier
+from gaussad_cli.comparators.training import Network, TrainingOptions
+from gaussad_cli.datasets.index import find_categories
+from gaussad_cli.extraction.augment import Augmentation, read_rules
+
+SIZE = 16
+
+
+def classifier(pause: float = 0.0) -> Network:
+    """One logit from 8 filters, with batch norm and dropout."""
+
+    def build(_: torch.Tensor) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            Pause(pause),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Dropout(0.2),
+            nn.Linear(8, 1),
+        )
+
+    return Network(build, unit_range, {"tiny": "classifier"}, SIZE, batch_size=4)
+
+
+def autoencoder() -> Network:
+    """Half the size and back."""
+
+    def build(_: torch.Tensor) -> nn.Module:
+        return nn.Sequential(
+            nn.Conv2d(3, 6, 3, stride=2, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 12, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Sigmoid(),
+        )
+
+    return Network(build, unit_range, {"tiny": "autoencoder"}, SIZE, batch_size=4)
+
+
+class Pause(nn.Module):
+    """Makes a network slow enough to be killed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return x
+
+
+def options(**changes: object) -> TrainingOptions:
+    """Two epochs on one thread."""
+    return TrainingOptions(**{"max_epochs": 2, "workers": 1, "learning_rate": 0.01, **changes})  # type: ignore[arg-type]
+
+
+def train(kind: str, data: Path, folder: Path, pause: float = 0.0, **changes: object):
+    """Train on the first category of a data set."""
+    torch.set_num_threads(1)
+    (category, *_) = find_categories(data)
+    augmentation = Augmentation(read_rules(None))
+    if kind == "classifier":
+        return train_classifier(category, classifier(pause), augmentation, options(**changes), folder)
+    return train_autoencoder(category, augmentation, options(**changes), folder, autoencoder())
