@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.calibration import mean_gaps, per_category
 from gaussad_cli.evaluation.evaluate import Calibration, evaluate_category
@@ -58,6 +58,7 @@ class FitReport:
     problem: str | None
 
 
+@interruptible("interrupted. The spectra fitted so far are kept: run the same command again to go on.")
 def fit_dataset(selection: Selection) -> FitReport:
     """Fit and store the spectra of every category, level and fold that are not stored yet."""
     extraction, names = selection.resolve()
@@ -100,6 +101,10 @@ class Outcome:
     problem: str | None
 
 
+@interruptible(
+    "interrupted. The rows of the categories before are kept, and what is fitted is not fitted again: run the same "
+    "command again, or name the categories that are left with --categories."
+)
 def evaluate_dataset(
     selection: Selection, scorings: Sequence[Scoring], out: Path, calibration: Calibration | None = None
 ) -> Outcome:

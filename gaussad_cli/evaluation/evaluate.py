@@ -71,7 +71,7 @@ def evaluate_category(
         raise UserError("--threshold does not go with --score ood, which has learnt from anomalies.")
     images = store.read_manifest(extraction.split(category, "test")).images
     anomalous = np.array([image.label != NORMAL for image in images])
-    identity = _identity(extraction, category)
+    identity = identify(extraction, category)
     metrics, scores, thresholds = [], [], []
     scored = {str(level): _score_level(extraction, category, level, scorings, calibration) for level in levels}
     if len(levels) > 1:
@@ -109,7 +109,8 @@ def sum_name(levels: Sequence[int], n_levels: int) -> str:
     return SUM if len(levels) == n_levels else f"{SUM}:{format_levels(tuple(levels))}"
 
 
-def _identity(extraction: store.Extraction, category: str) -> dict[str, object]:
+def identify(extraction: store.Extraction, category: str) -> dict[str, object]:
+    """Return the columns that tell a category's rows of one extraction from all others."""
     recipe = extraction.recipe
     return {
         "dataset": extraction.dataset,
