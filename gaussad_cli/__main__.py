@@ -1,8 +1,6 @@
 """``python -m gaussad_cli`` is the ``gaussad`` command."""
 
-import sys
-
-from gaussad_cli.cli import main
+from gaussad_cli.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -5,8 +5,11 @@ torch, timm and pandas are imported inside commands, so that help is instant.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -101,7 +104,9 @@ Verify = Annotated[bool, typer.Option(help="Check a published weight file's hash
 Padding = Annotated[Optional[str], typer.Option(help="paper or tf, for EfficientNet-B0..B7.  [default: paper]")]
 Engine = Annotated[str, typer.Option(help="auto, onnx or torch; auto is the faster one for the device.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Precision = Annotated[str, typer.Option(help="fp32, tf32 (CUDA) or bf16; not fp32: faster, other numbers.")]
+Precision = Annotated[
+    str, typer.Option(help="fp32; tf32 (CUDA), bf16: other numbers, faster only where the hardware has it.")
+]
 BatchSize = Annotated[
     Optional[int], typer.Option(min=1, help="Images decoded and run together.  [default: the engine's]")
 ]
@@ -387,6 +392,50 @@ def autoencoder(
         workers,
     )
     _report_training(train_autoencoders(request))
+
+
+@_train.command()
+def ood(
+    data: Data,
+    backbone: BackboneName,
+    step: Annotated[
+        Optional[float],
+        typer.Option(min=0.0, help="In units of RGB in [0, 1].  [default: chosen on the labelled share]"),
+    ] = None,
+    categories: Categories = None,
+    levels: Levels = None,
+    weights: Weights = None,
+    verify: Verify = True,
+    padding: Padding = None,
+    epochs: WhichEpochs = None,
+    key: Key = None,
+    device: Device = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    cache: Cache = Path("cache"),
+    out: Out = Path("results"),
+    dataset: WhichDataset = None,
+) -> None:
+    """Score as Lee et al. 2018 do: every image is moved a step towards the training data before its levels are weighed.
+
+    Weights and step are learnt from a tenth of the test images, anomalies among them, which are then not tested. Needs
+    the features of gaussad extract, and the images for the gradients; evaluate --score ood does without the step.
+
+    Example: gaussad train ood --data mvtec --backbone efficientnet-b4 --categories bottle --step 0.002
+    """
+    from gaussad_cli.evaluation.dataset import Selection, summarise
+    from gaussad_cli.evaluation.scorings import Scoring
+    from gaussad_cli.evaluation.stepped import StepRequest, evaluate_stepped
+
+    selection = Selection(_name(backbone), cache, dataset, _split(categories), levels, padding, key, epochs)
+    rows = evaluate_stepped(StepRequest(data, selection, out, weights, verify, step, device, batch_size))
+    typer.echo(summarise(rows, [Scoring("ood")]))
+    _note(f"Steps by category and fold: {_steps(rows)}.")
+
+
+def _steps(rows: pd.DataFrame) -> str:
+    return "; ".join(
+        f"{name} {', '.join(map('{:g}'.format, steps))}" for name, steps in rows.groupby("category")["step"]
+    )
 
 
 def _report_training(trained: Trained) -> None:
@@ -681,9 +730,52 @@ def main() -> int:
         return 2
     except Interrupted as stop:
         typer.echo(f"gaussad: {stop}", err=True)
-        return 130  # 128 + SIGINT, as shells have it
+        return _INTERRUPTED
+    except SystemExit as end:  # Typer's, for Ctrl-C where nobody had more to say about it
+        if end.code != _INTERRUPTED:
+            raise
+        typer.echo(_STOPPED, err=True)
+        return _INTERRUPTED
     return 0
 
 
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_STOPPED = "gaussad: interrupted. What was finished is kept: run the same command again to go on."
+
+
+def entry() -> None:
+    """Be the process of a command: :func:`main`, and its exit status.
+
+    After Ctrl-C nobody waits for threads that are at work: files are whole or not there, as after a SIGKILL. A second
+    Ctrl-C, while the first is still on its way up, ends the process where it is.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, in the background
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        code = main()
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said
+    if code == _INTERRUPTED:
+        _leave()
+    sys.exit(code)
+
+
+def _stop(*_: object) -> None:
+    signal.signal(signal.SIGINT, _stop_at_once)
+    raise KeyboardInterrupt
+
+
+def _stop_at_once(*_: object) -> None:
+    os.write(2, f"{_STOPPED}\n".encode())  # not by sys.stderr, which may be in the middle of a line
+    os._exit(_INTERRUPTED)
+
+
+def _leave() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(_INTERRUPTED)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

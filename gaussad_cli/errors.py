@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -16,6 +17,15 @@ class UserError(Exception):
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
     """The user stopped the work (Ctrl-C); the message says what is kept and how to go on."""
+
+
+@contextmanager
+def interruptible(message: str) -> Iterator[None]:
+    """Turn Ctrl-C into :class:`Interrupted` with a message that says how to go on; also decorates a function."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Interrupted(message) from None
 
 
 class ImageError(UserError):

@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import IO
 
 from gaussad_cli.errors import UserError
+
+# Process numbers tell writers apart on one machine only, and a cache may be shared by several (or by containers).
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_SURELY_OVER = 3600  # seconds since a temporary file was last written to
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path | None = None) -> None:
@@ -19,14 +27,14 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path 
     Parameters
     ----------
     scratch : folder of the temporary file, on the same disk; beside `path` if None. What a killed process leaves, it
-        leaves there.
+        leaves there, until the same file is written again.
 
     Raises
     ------
     UserError
         If the folder cannot be written or is full; nothing is left behind.
     """
-    temporary = (scratch or path.parent) / f".{path.name}.{os.getpid()}.tmp"
+    temporary = (scratch or path.parent) / f".{path.name}.{_HOST}-{os.getpid()}.tmp"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -38,6 +46,31 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path 
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+    _remove_leftovers(path.name, temporary.parent)
+
+
+def _remove_leftovers(name: str, folder: Path) -> None:
+    """Remove a file's temporary ones whose writers were killed."""
+    with suppress(OSError):  # another process may be faster
+        for temporary in folder.glob(f".{escape(name)}.*.tmp"):
+            if _is_leftover(temporary):
+                temporary.unlink()
+
+
+def _is_leftover(temporary: Path) -> bool:
+    """Whether the process that wrote a temporary file is gone. Of another machine's, nothing is known: it stays."""
+    host, _, process = temporary.suffixes[-2].removeprefix(".").partition("-")
+    if host != _HOST or not process.isdecimal():
+        return False
+    if sys.platform == "win32":  # where to ask for a process by signal 0 is to end it, and an open file cannot go
+        return time.time() - temporary.stat().st_mtime > _SURELY_OVER
+    try:
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False
 
 
 def write_json(path: Path, content: object, scratch: Path | None = None) -> None:

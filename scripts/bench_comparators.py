@@ -99,6 +99,11 @@ def report_landmarks(train: Array, test: Array, exact: Array, anomalous: NDArray
     )
 
 
+def _load() -> str:
+    """Return the load of the last minute; Windows keeps none."""
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, nargs="+", default=[170, 3000, 8000], help="training features")
@@ -110,7 +115,7 @@ def main() -> None:
     parser.add_argument("--landmarks", action="store_true", help="measure the approximation too")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, one thread each, {N_TEST} test features")
+    print(f"{os.cpu_count()} cores, load {_load()}, one thread each, {N_TEST} test features")
     print("          n distinct     D    ours s scikit-learn s   ratio   max diff.")
     for dim in options.dims:
         rate = LIBSVM_RATE

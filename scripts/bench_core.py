@@ -160,6 +160,11 @@ def _timed_into(
     return result
 
 
+def _load() -> str:
+    """Return the load of the last minute; Windows keeps none."""
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
@@ -167,7 +172,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="augmented epochs of the moments (default: 20)")
     options = parser.parse_args()
     rng = np.random.default_rng(0)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}, best of {options.repeats}")
+    print(f"{os.cpu_count()} cores, load {_load()}, best of {options.repeats}")
     print(f"n = {options.n * 4 // 5} per fold, 5 folds, 6 modes, {N_TEST} test images")
     print("level     D   core ms  scikit-learn ms   ratio  max rel. difference")
     totals = np.zeros(2)

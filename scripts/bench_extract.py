@@ -2,6 +2,8 @@
 
     python scripts/bench_extract.py --data MVTEC --backbone efficientnet-lite0 [--images 256] [--repeats 2]
     python scripts/bench_extract.py --backbone efficientnet-b0 --roofline --device cuda
+    python scripts/bench_extract.py --data MVTEC --levels 1 --memory [--counts 1000 10000]
+    python scripts/bench_extract.py --data MVTEC --auroc [--categories bottle screw]
 
 Every measurement is a process of its own, in turns, without imports, building networks and the first batch:
 
@@ -15,6 +17,10 @@ Every measurement is a process of its own, in turns, without imports, building n
 Features must equal the plain loop's to 1e-4 of the level's root mean square, or the run fails. `--roofline` runs the
 torch engine on images in memory instead, by batch size and precision, beside the time that its multiply-adds and bytes
 would take at the matrix product rate and the memory bandwidth measured on the same device.
+
+`--memory` extracts two data sets of so many images, the given ones over and over by links, and compares the peaks of
+resident memory; the graph is exported before, so that no peak is the export's. `--auroc` puts the plain loop's features
+of whole categories into a cache, evaluates them and gaussad's own in the same way, and compares every AUROC.
 """
 
 from __future__ import annotations
@@ -22,11 +28,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,6 +41,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -41,16 +49,29 @@ from torch import Tensor, nn
 from gaussad_cli.backbones.info import measure_shape
 from gaussad_cli.backbones.network import create_model, normalise
 from gaussad_cli.backbones.padding import use_paper_padding
-from gaussad_cli.backbones.registry import Backbone, Padding, choose_padding, find_backbone, parse_levels
+from gaussad_cli.backbones.registry import (
+    Backbone,
+    Padding,
+    choose_padding,
+    find_backbone,
+    format_levels,
+    parse_levels,
+)
 from gaussad_cli.backbones.weights import find_checkpoint, load_levels
-from gaussad_cli.datasets.index import Category, find_categories
+from gaussad_cli.datasets.index import SPLITS, Category, ImageFile, find_categories
+from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
+from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from gaussad_cli.extraction import store
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import Choice, Engine, build_engine, choose_engine, usable_cores
+from gaussad_cli.extraction.extract import Request, extract_dataset
 from gaussad_cli.extraction.pipeline import Extractor, Target
 
 TOLERANCE = 1e-4
+MEMORY_TOLERANCE = 1.1  # ten times the images may take so much of the memory
+AUROC_TOLERANCE = 0.05  # percentage points
 PLAIN_BATCH = 32
 EPOCHS = 8
 AUGMENTATION = Augmentation(read_rules(None))  # by the default's rules, those of most texture categories
@@ -199,6 +220,30 @@ def network(setting: Setting, choice: str) -> tuple[float, Features]:
     return (time.perf_counter() - begin) * n / (max(1, n // len(squares)) * len(squares)), {}
 
 
+def memory(setting: Setting, argument: str) -> tuple[float, Features]:
+    """Extract a data set of "<count>:<folder>" images into the folder's cache."""
+    count, _, folder = argument.partition(":")
+    data, levels = Path(folder) / f"images-{count}", format_levels(setting.levels)
+    repeat_images(setting.category.train, data / "bench", int(count))
+    begin = time.perf_counter()
+    request = Request(data, [setting.backbone.name], Path(folder) / "cache", device="cpu", levels=levels)
+    report = extract_dataset(replace(request, weights=setting.weights))
+    return (time.perf_counter() - begin) * len(setting.category.train) / report.extracted, {}
+
+
+def repeat_images(images: Sequence[ImageFile], category: Path, count: int) -> None:
+    """Lay out a category of `count` images, the first of them to test, by links; by copies where there are none."""
+    for split in ("train", "test"):
+        (category / split / "good").mkdir(parents=True)
+    for i in range(count):
+        source = images[i % len(images)].path.resolve()
+        target = category / ("train" if i else "test") / "good" / f"{i:06d}{source.suffix}"
+        try:
+            target.symlink_to(source)
+        except OSError:  # Windows asks for a privilege
+            shutil.copyfile(source, target)
+
+
 def matrix_rate(device: str = "cpu", precision: str = "fp32") -> float:
     """Multiply-adds per second of a large matrix product."""
     n = 8192 if device == "cuda" else 2048
@@ -273,6 +318,82 @@ def _activation_bytes(backbone: Backbone, padding: Padding, levels: tuple[int, .
     return moved
 
 
+# --- memory by number of images ---
+
+
+def compare_memory(options: argparse.Namespace) -> int:
+    """Print peak memory and images/s of extracting few and many images."""
+    few, many = options.counts
+    with tempfile.TemporaryDirectory() as folder:
+        measured("memory", options, f"{EPOCHS}:{folder}")
+        peaks = {}
+        for count in (few, many):
+            result = measured("memory", options, f"{count}:{folder}")
+            peaks[count] = result["memory"]
+            print(f"{count:>6} images: peak {result['memory']:.0f} MB, {result['rate']:.1f} images/s", flush=True)
+    ratio = peaks[many] / peaks[few]
+    print(
+        f"{options.backbone}, levels {options.levels or 'all'}: {peaks[many] - peaks[few]:+.0f} MB, ratio {ratio:.3f}, "
+        f"at most {MEMORY_TOLERANCE:g}"
+    )
+    return 0 if ratio <= MEMORY_TOLERANCE else 1
+
+
+# --- AUROC by the plain loop's features and by gaussad's ---
+
+_ROW = ["category", "level", "score", "mode", "var"]  # what names an AUROC, but for its fold
+
+
+def compare_auroc(options: argparse.Namespace) -> int:
+    """Print the largest difference of an AUROC over categories, levels and scorings."""
+    setting = Setting.of(options)
+    name, levels = setting.backbone.name, format_levels(setting.levels)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / "cache"
+        for category in find_categories(options.data, options.categories):
+            write_plain(setting, category, cache)
+        request = Request(options.data, [name], cache, "gaussad", options.categories, levels, device=options.device)
+        report = extract_dataset(replace(request, weights=setting.weights))
+        if report.problem:
+            raise UserError(report.problem)
+        plain_rows, our_rows = (
+            evaluate_dataset(Selection(name, cache, dataset), PAPER_SCORINGS, Path(folder)).metrics
+            for dataset in ("plain", "gaussad")
+        )
+    differences = auroc_differences(plain_rows, our_rows)
+    worst = float(differences.max())
+    both = " and their sum" if len(setting.levels) > 1 else ""
+    n_scorings = len(our_rows[["score", "mode", "var"]].drop_duplicates())
+    print(
+        f"{name}, levels {levels}{both}, {our_rows['category'].nunique()} categories, {n_scorings} scorings: "
+        f"{len(differences)} AUROCs, means over folds\n"
+        f"largest difference {worst:.4f} points, at most {AUROC_TOLERANCE:g}:"
+    )
+    largest = differences.sort_values(ascending=False).head(5)
+    print(largest.rename("points").reset_index().to_string(index=False))
+    return 0 if worst <= AUROC_TOLERANCE else 1
+
+
+def write_plain(setting: Setting, category: Category, cache: Path) -> None:
+    """Write the plain loop's features of a category, as anybody may who made them elsewhere."""
+    backbone = setting.backbone
+    recipe = store.Recipe(backbone.name, backbone.n_levels, "plain", "", setting.padding, backbone.input_size)
+    for split in SPLITS:
+        images = category.split(split)
+        _, features = plain(replace(setting, category=replace(setting.category, train=images)), "")
+        entries = tuple(store.ImageEntry(image.name, image.label, "") for image in images)
+        manifest = store.Manifest("plain", category.name, split, recipe, entries, {})
+        store.write_features(store.split_folder(cache, "plain", recipe, category.name, split), manifest, features)
+
+
+def auroc_differences(one: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
+    """Return what the fold means of two evaluations differ by, percentage points, by row; they must have the same."""
+    a, b = (100 * rows.groupby(_ROW, dropna=False)["auroc"].mean() for rows in (one, other))
+    if len(a) != len(b) or not a.index.isin(b.index).all():
+        raise ValueError("the evaluations have not the same rows")
+    return (a - b.reindex(a.index)).abs()
+
+
 # --- one measurement per process ---
 
 
@@ -291,24 +412,32 @@ def measure(options: argparse.Namespace) -> None:
         print(json.dumps({"rate": matrix_rate()}))
         return
     functions = {"plain": plain, "extraction": extraction, "decode": decode, "augment": augment}
-    functions |= {"epochs": epochs, "network": network}
+    functions |= {"epochs": epochs, "network": network, "memory": memory}
     seconds, features = functions[options.measure](setting, options.argument)
     path = None
     if features:
         path = tempfile.mkstemp(suffix=".npz")[1]
         store.write_arrays(Path(path), {str(level): values for level, values in features.items()})
     n = len(setting.category.train)
-    print(json.dumps({"rate": n / seconds, "memory": _peak_memory(), "features": path}))
+    print(json.dumps({"rate": n / seconds, "memory": _peak_memory(options.measure == "plain"), "features": path}))
 
 
-def _peak_memory() -> float:
-    """Peak resident memory of this process and its children, MB; 0 where the platform does not tell."""
+def _peak_memory(has_workers: bool) -> float:
+    """Peak resident memory of this process and its largest worker, MB; 0 where the platform does not tell.
+
+    Who has no workers may still have started a program for a moment, at whose start Linux counts this process again.
+    """
     try:
         import resource
     except ImportError:
         return 0.0
-    usages = (resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(usages) / (2**20 if sys.platform == "darwin" else 2**10)
+    processes = (resource.RUSAGE_SELF, *((resource.RUSAGE_CHILDREN,) if has_workers else ()))
+    return sum(resource.getrusage(who).ru_maxrss for who in processes) / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _load() -> str:
+    """Return the load of the last minute; Windows keeps none."""
+    return f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def _largest_difference(ours: str, theirs: str) -> float:
@@ -343,7 +472,7 @@ def compare(options: argparse.Namespace) -> int:
     macs = measure_shape(setting.backbone, setting.padding).multiply_adds[max(setting.levels) - 1]
     print(
         f"{setting.backbone.name}, levels {options.levels or 'all'}, {len(setting.category.train)} images, "
-        f"{usable_cores()} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, best of {options.repeats}"
+        f"{usable_cores()} cores, load {_load()}, torch {torch.__version__}, best of {options.repeats}"
     )
     print("              images/s   x plain   peak MB   largest difference   share of matrix peak")
     for label, result in best.items():
@@ -382,6 +511,10 @@ def main() -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--roofline", action="store_true")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=(1, 4, 16, 64))
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--counts", type=int, nargs=2, default=(1000, 10000))
+    parser.add_argument("--auroc", action="store_true")
+    parser.add_argument("--categories", nargs="+")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--argument", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -392,7 +525,9 @@ def main() -> int:
     if options.roofline:
         roofline(options)
         return 0
-    return compare(options)
+    if options.memory:
+        return compare_memory(options)
+    return compare_auroc(options) if options.auroc else compare(options)
 
 
 if __name__ == "__main__":

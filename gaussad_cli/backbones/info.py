@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from gaussad_cli.backbones.network import LevelNetwork, create_model, tap_levels
+from gaussad_cli.backbones.network import create_model, tap_levels
 from gaussad_cli.backbones.registry import BACKBONES, Backbone, Padding, format_levels, published_digest
 from gaussad_cli.backbones.weights import (
     Checkpoint,
     available_levels,
+    has_efficientnet_pytorch_names,
+    in_file_names,
     missing_tensors,
     read_checkpoint,
     shorten,
@@ -64,8 +65,6 @@ def describe_backbones() -> str:
 def describe_backbone(backbone: Backbone) -> str:
     """Lay out levels, dimensions, feature maps under every padding, and cost; input, and where the weights are from."""
     shapes = {padding: measure_shape(backbone, padding) for padding in backbone.paddings}
-    with torch.device("meta"):
-        network = tap_levels(create_model(backbone), backbone, "native", range(1, backbone.n_levels + 1))
     table = pd.DataFrame({"level": range(1, backbone.n_levels + 1), "features": backbone.dims})
     for padding, shape in shapes.items():
         table[_heading("map", padding, shapes)] = [f"{height} x {width}" for height, width in shape.maps]
@@ -80,7 +79,7 @@ def describe_backbone(backbone: Backbone) -> str:
             f"weights        {_source(backbone)}",
             *_published(backbone),
             f"padding        {', '.join(backbone.paddings)}{' (the first is the default)' if len(shapes) > 1 else ''}",
-            f"parameters     {_parameters(network) / 1e6:.2f} M in all levels, without the classifier",
+            f"parameters     {count_parameters(backbone) / 1e6:.2f} M in all levels, without the classifier",
             "multiply-adds are of convolutions and matrix products, per image, up to the level",
             "",
             table.to_string(index=False),
@@ -98,14 +97,14 @@ def describe_weights(path: Path, only: Backbone | None = None, verify: bool = Tr
     """
     checkpoint = read_checkpoint(path, path.stem, verify)
     n_values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
-    names = "efficientnet_pytorch's" if "_conv_stem.weight" in checkpoint.tensors else "timm's or torchvision's"
+    original = has_efficientnet_pytorch_names(checkpoint.tensors)
+    names = "efficientnet_pytorch's" if original else "timm's or torchvision's"
     fits = [fit for one in ([only] if only else BACKBONES.values()) if (fit := _fit(checkpoint, one)) is not None]
-    most = max((len(fit.levels) for fit in fits), default=0)  # others share no more than the first levels
+    nearest = max((fit.rank for fit in fits), default=None)  # others share no more than the first levels
     served = [
-        f"serves         {fit.backbone}, levels {format_levels(fit.levels)}; "
-        f"lacks {shorten(fit.missing) if fit.missing else 'nothing'}"
+        f"serves         {_served(fit)}; lacks {shorten(fit.missing) if fit.missing else 'nothing'}"
         for fit in fits
-        if len(fit.levels) == most
+        if fit.rank == nearest
     ]
     none = only.name if only else "any backbone of 'gaussad info'; to ask for another: gaussad info timm:<model>"
     return "\n".join(
@@ -120,11 +119,16 @@ def describe_weights(path: Path, only: Backbone | None = None, verify: bool = Tr
 
 @dataclass(frozen=True)
 class _Fit:
-    """Which levels of a backbone a file serves, and the names, in timm's terms, of the tensors it lacks for all."""
+    """Which levels of a backbone a file serves, and the tensors it lacks for all, by the file's kind of names."""
 
     backbone: str
     levels: tuple[int, ...]
     missing: list[str]
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The more levels the better; without any, the less is missing the better."""
+        return len(self.levels), 0 if self.levels else -len(self.missing)
 
 
 def _fit(checkpoint: Checkpoint, backbone: Backbone) -> _Fit | None:
@@ -133,11 +137,18 @@ def _fit(checkpoint: Checkpoint, backbone: Backbone) -> _Fit | None:
         model = create_model(backbone)
     own, tensors = model.state_dict(), to_timm_names(checkpoint.tensors, model)
     levels = available_levels(own, backbone, tensors)
-    missing = missing_tensors(own, backbone, tensors, range(1, backbone.n_levels + 1))
+    every = range(1, backbone.n_levels + 1)
+    missing = missing_tensors(own, backbone, tensors, every)
     misfits = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
-    if not levels or misfits or surplus_tensors(own, backbone, tensors):
+    # Without a level, which may be for want of the first tensor only, most of the others must be there.
+    is_poor = not levels and 2 * len(missing) > len(missing_tensors(own, backbone, (), every))
+    if is_poor or misfits or surplus_tensors(own, backbone, tensors):
         return None
-    return _Fit(backbone.name, levels, missing)
+    return _Fit(backbone.name, levels, in_file_names(missing, checkpoint.tensors, model))
+
+
+def _served(fit: _Fit) -> str:
+    return f"{fit.backbone}, levels {format_levels(fit.levels)}" if fit.levels else f"no level of {fit.backbone}"
 
 
 def _verdict(checkpoint: Checkpoint) -> str:
@@ -163,8 +174,12 @@ def _heading(name: str, padding: Padding, shapes: dict[Padding, Shape]) -> str:
     return f"{name} ({padding})" if len(shapes) > 1 else name
 
 
-def _parameters(network: LevelNetwork | nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
+def count_parameters(backbone: Backbone) -> int:
+    """Count the parameters of all levels: without the classifier, also where timm's model keeps it."""
+    with torch.device("meta"):
+        parameters = dict(create_model(backbone).named_parameters())
+    levels = range(1, backbone.n_levels + 1)
+    return sum(p.numel() for name, p in parameters.items() if any(backbone.has_tensor(level, name) for level in levels))
 
 
 def _rounded(values: Sequence[float]) -> str:

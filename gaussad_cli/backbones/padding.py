@@ -12,6 +12,9 @@ from typing import cast
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
+# Of every EfficientNet-B0..B7 (Tan & Le 2019, Table 1): the stem's, and one where levels 3, 4, 5 and 7 begin.
+N_STRIDED = 5
+
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """Return (before, after) of TensorFlow's "same" rule along one axis for an input of `size` pixels."""
@@ -24,11 +27,26 @@ def use_paper_padding(network: nn.Module, input_size: int) -> None:
 
     Call it after the weights are loaded: a replaced convolution sits one name deeper (``conv_stem.1.weight``).
     timm uses ``Conv2dSame`` exactly where the padding depends on the size, which is where the stride is 2.
+
+    Raises
+    ------
+    RuntimeError
+        If the network has not as many of them as an EfficientNet: another timm may build it of other modules, and the
+        features would silently be those of another padding.
     """
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, Conv2dSame):
-                setattr(parent, name, _statically_padded(child, input_size))
+    found = [
+        (parent, name, child)
+        for parent in network.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, Conv2dSame)
+    ]
+    if len(found) != N_STRIDED:
+        raise RuntimeError(
+            f"{len(found)} convolutions of the network pad by their input's size, an EfficientNet has {N_STRIDED}: "
+            "this timm builds it otherwise than padding.py expects."
+        )
+    for parent, name, conv in found:
+        setattr(parent, name, _statically_padded(conv, input_size))
 
 
 def _statically_padded(conv: Conv2dSame, input_size: int) -> nn.Sequential:

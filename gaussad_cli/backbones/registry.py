@@ -170,9 +170,13 @@ def find_backbone(name: str) -> Backbone:
 
 
 def published_digest(file_name: str) -> str | None:
-    """Return the head of the SHA-256 that a published weight file's name promises; None for any other name."""
-    if any(file_name == backbone.published for backbone in BACKBONES.values()):
-        return file_name.removesuffix(".pth").rpartition("-")[2]
+    """Return the head of the SHA-256 that a published weight file's name promises; None for any other name.
+
+    Upper and lower case are the same: on Windows and macOS they name the same file.
+    """
+    name = file_name.lower()
+    if any(name == backbone.published for backbone in BACKBONES.values()):
+        return name.removesuffix(".pth").rpartition("-")[2]
     return None
 
 

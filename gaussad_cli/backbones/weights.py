@@ -102,7 +102,8 @@ def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, le
     if missing := missing_tensors(own, backbone, tensors, levels):
         raise UserError(
             f"{checkpoint.path} lacks {len(missing)} tensors that {backbone.name} needs for levels "
-            f"{format_levels(tuple(levels))}: {shorten(missing)}. {_available(own, backbone, tensors)}"
+            f"{format_levels(tuple(levels))}: {shorten(in_file_names(missing, checkpoint.tensors, model))}. "
+            f"{_available(own, backbone, tensors)}"
         )
     if misfits := [name for name in needed if tensors[name].shape != own[name].shape]:
         raise UserError(
@@ -146,7 +147,7 @@ def surplus_tensors(own: Iterable[str], backbone: Backbone, tensors: Iterable[st
 def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
     """Rename efficientnet_pytorch's keys to timm's; timm's own, and torchvision's for ResNets, are the same already."""
     plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    if "_conv_stem.weight" not in plain or not hasattr(model, "blocks"):
+    if not has_efficientnet_pytorch_names(plain) or not hasattr(model, "blocks"):
         return plain
     prefixes = _efficientnet_pytorch_prefixes(model)
     renamed = {}
@@ -154,6 +155,20 @@ def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
         prefix, _, kind = name.rpartition(".")
         renamed[f"{prefixes[prefix]}.{kind}" if prefix in prefixes else name] = tensor
     return renamed
+
+
+def in_file_names(names: Iterable[str], tensors: Iterable[str], model: nn.Module) -> list[str]:
+    """Call tensors of a timm model what a file, which may lack them, would call them."""
+    if not has_efficientnet_pytorch_names(tensors) or not hasattr(model, "blocks"):
+        return list(names)
+    originals = {ours: theirs for theirs, ours in _efficientnet_pytorch_prefixes(model).items()}
+    split = (name.rpartition(".") for name in names)
+    return [f"{originals.get(prefix, prefix)}.{kind}" for prefix, _, kind in split]
+
+
+def has_efficientnet_pytorch_names(names: Iterable[str]) -> bool:
+    """Whether a file's tensors are named as in efficientnet_pytorch; any of them may be missing."""
+    return any(name.removeprefix("module.").startswith(("_conv_stem.", "_blocks.")) for name in names)
 
 
 def shorten(names: Iterable[str]) -> str:

@@ -7,6 +7,9 @@ Epsilon is in units of RGB in [0, 1], as in Lee et al.'s code, which divides the
 deviation before it moves the normalised input: 0.002 moves every value by half a gray level of 255, in the normalised
 input by 0.002 / std. As there, the moved image is neither rounded nor clipped. Where the gradient is exactly zero
 nothing moves (their code takes such a sign for +1).
+
+Their steps are for images of 32 pixels. On 224 (bottle, Lite0, 41 test images) a step of 0.0001 brings 96% of the
+distances down, 0.0005 overshoots for half of them, and 0.001 makes 81% larger.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.shrinkage import Shrinkage, shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-STEPS = (0.0, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)  # the candidates of Lee et al.'s OOD_Generate_Mahalanobis.py
+# The candidates of Lee et al.'s OOD_Generate_Mahalanobis.py, for images of 32 pixels, and two smaller ones: at 224 pixels
+# with EfficientNet-Lite0, steps from 0.0005 on overshoot, and lower the AUROC of bottle.
+STEPS = (0.0, 0.0001, 0.0002, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
 HALVINGS = 20  # of the validation share; on 8 images the choice by a single one is a toss-up
 
 Gaussian = tuple[Spectrum, Shrinkage]
@@ -114,8 +119,8 @@ def choose_step(
     Lee et al. fit the regression on one half of the validation images (500 of each class), and choose the step with the
     highest true negative rate at 95% true positives on the other half. Here half of about 11 images is too few for that
     rate, or for a single draw: the step has the highest AUROC on the other half, in the mean over `HALVINGS` random
-    halvings, which are the same for all candidates. Not on the images of the fit, which nine levels separate perfectly
-    at almost any step.
+    halvings, which are the same for all candidates. Not on the images of the fit: nine levels separated 4 or 8 of them
+    perfectly at every step tried (bottle, Lite0).
 
     Parameters
     ----------
@@ -182,8 +187,6 @@ def _step_batch(
     features = dict(zip(all_levels.levels, all_levels(inputs), strict=True))
     distances = np.full((len(epsilons), len(inputs), len(gaussians)), np.nan)
     for column, (level, gaussian) in enumerate(gaussians.items()):
-        if gaussian[0].rank == 0:  # neither a distance nor a gradient
-            continue
         direction = _uphill(features[level], inputs, gaussian) / std
         for row, epsilon in enumerate(epsilons):
             scored = _move(network, level, inputs, -epsilon * direction) if epsilon else features[level]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
-from gaussad_cli.errors import ImageError, Interrupted, UserError
+from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine, usable_cores
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
@@ -88,7 +88,18 @@ def extract_dataset(request: Request, augmented: Callable[[Path], object] | None
     UserError
         If an option, the data, or the weights cannot be used, or the cache cannot be written. An image that cannot be
         read is reported instead: the other categories are extracted.
+    Interrupted
+        On Ctrl-C; says how to go on.
     """
+    with interruptible(_stopped("", request.cache)):
+        return _extract(request, augmented)
+
+
+def _stopped(where: str, cache: Path) -> str:
+    return f"interrupted{where}. What was finished is kept in {cache}: run the same command again to go on."
+
+
+def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Report:
     choice = choose_engine(request.engine, request.device, request.precision)
     if request.augmentation and not request.epochs:
         raise UserError("--augmentation goes with --epochs: say how many.")
@@ -178,11 +189,7 @@ def _extract_category(extractor: Extractor, category: Category) -> int:
             bar.update(images)
 
         try:
-            return replace(extractor, meter=meter)(category, advance)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted in category '{category.name}'. What was finished is kept in {extractor.cache}: run the "
-                "same command again to go on."
-            ) from None
+            with interruptible(_stopped(f" in category '{category.name}'", extractor.cache)):
+                return replace(extractor, meter=meter)(category, advance)
         finally:
             extractor.meter.add(meter)

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -146,8 +146,9 @@ class Extractor:
 
     def _hash(self, images: Sequence[ImageFile], numbers: Sequence[int], hashes: dict[int, str]) -> None:
         wanted = sorted({number for number in numbers if number not in hashes})
-        with ThreadPoolExecutor(self.workers or 1) as pool:
-            hashes |= zip(wanted, pool.map(_content_hash, (images[number] for number in wanted)), strict=True)
+        with _pool(self.workers or 1) as pool:
+            jobs = [pool.submit(_content_hash, images[number]) for number in wanted]
+            hashes |= zip(wanted, (job.result() for job in jobs), strict=True)
 
     def _run(
         self, work: Sequence[_Batch], augmenter: Augmenter | None, hashes: dict[int, str], advance: Advance
@@ -155,36 +156,33 @@ class Extractor:
         """Send batches through the networks, and commit each shard with its last batch."""
         parts: dict[int, list[tuple[list[str], list[Features]]]] = {}
         done = 0
-        for batch, result in self._flow(work, augmenter):
-            parts.setdefault(batch.start, []).append(result)
-            hashes |= zip((view.number for view in batch.views), result[0], strict=True)
-            done += len(batch.views) * len(batch.plans)
-            advance(len(batch.views) * len(batch.plans))
-            if batch.is_last:
-                shard_hashes, features = _joined(parts.pop(batch.start))
-                for plan, levels in zip(batch.plans, features, strict=True):
-                    plan.shards[batch.start].write(shard_hashes, levels)
+        with _pool(self.workers) as decoders, _pool(min(self.workers, 1)) as network:
+            for batch, result in self._flow(work, augmenter, decoders, network):
+                parts.setdefault(batch.start, []).append(result)
+                hashes |= zip((view.number for view in batch.views), result[0], strict=True)
+                done += len(batch.views) * len(batch.plans)
+                advance(len(batch.views) * len(batch.plans))
+                if batch.is_last:
+                    shard_hashes, features = _joined(parts.pop(batch.start))
+                    for plan, levels in zip(batch.plans, features, strict=True):
+                        plan.shards[batch.start].write(shard_hashes, levels)
         return done
 
     def _flow(
-        self, work: Sequence[_Batch], augmenter: Augmenter | None
+        self, work: Sequence[_Batch], augmenter: Augmenter | None, decoders: _Submits, network: _Submits
     ) -> Iterator[tuple[_Batch, tuple[list[str], list[Features]]]]:
         """Yield batches with their results, in order; decoders and networks are ahead by a bounded number."""
         ahead: deque[tuple[_Batch, _Job]] = deque()
-        with ExitStack() as stack:
-            decoders, network = (
-                (_pool(stack, self.workers), _pool(stack, 1)) if self.workers else (_Inline(), _Inline())
-            )
-            for batch in work:
-                sizes = {plan.target.recipe.input_size for plan in batch.plans}
-                squares = [decoders.submit(_read, views, sizes, augmenter) for views in _readings(batch.views)]
-                ahead.append((batch, network.submit(self._run_batch, batch, squares)))
-                if len(ahead) > LOOKAHEAD:
-                    first, job = ahead.popleft()
-                    yield first, job.result()
-            while ahead:
+        for batch in work:
+            sizes = {plan.target.recipe.input_size for plan in batch.plans}
+            squares = [decoders.submit(_read, views, sizes, augmenter) for views in _readings(batch.views)]
+            ahead.append((batch, network.submit(self._run_batch, batch, squares)))
+            if len(ahead) > LOOKAHEAD:
                 first, job = ahead.popleft()
                 yield first, job.result()
+        while ahead:
+            first, job = ahead.popleft()
+            yield first, job.result()
 
     def _run_batch(self, batch: _Batch, jobs: Sequence[_Job]) -> tuple[list[str], list[Features]]:
         """Run every plan's engine on a batch; return the images' hashes, and features by plan."""
@@ -321,8 +319,21 @@ class _Inline:
         return _Deferred(function, arguments)
 
 
-def _pool(stack: ExitStack, threads: int) -> _Submits:
-    """Return a pool of threads that drops what has not begun when the stack ends."""
-    pool = ThreadPoolExecutor(threads)
-    stack.callback(pool.shutdown, cancel_futures=True)
-    return pool
+@contextmanager
+def _pool(threads: int) -> Iterator[_Submits]:
+    """Give threads, if any, that drop what has not begun when the block ends.
+
+    What has begun is waited for, so that two categories never meet in an engine; not after Ctrl-C, which a person waits
+    for: nothing comes after it.
+    """
+    if not threads:
+        yield _Inline()
+        return
+    pool, wait = ThreadPoolExecutor(threads), True
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        wait = False
+        raise
+    finally:
+        pool.shutdown(wait, cancel_futures=True)

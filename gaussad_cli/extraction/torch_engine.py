@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ class TorchEngine:
     """Runs a :class:`LevelNetwork` on one device.
 
     ``fp32`` means float32 throughout: TF32, cuDNN's default on CUDA, would keep 10 bits of mantissa. ``tf32`` allows
-    it; ``bf16`` autocasts to bfloat16. Features are float32 in every case, averaged in float32.
+    it, in convolutions and in matrix products; ``bf16`` autocasts to bfloat16. Features are float32 in every case,
+    averaged in float32.
     """
 
     def __init__(self, network: LevelNetwork, backbone: Backbone, device: str, precision: str = "fp32") -> None:
@@ -42,6 +44,7 @@ class TorchEngine:
             with ExitStack() as modes:
                 tf32 = self.precision == "tf32"
                 modes.enter_context(cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=tf32))
+                modes.enter_context(_matrix_products(allow_tf32=tf32))
                 modes.enter_context(torch.autocast(self.device.type, torch.bfloat16, self.precision == "bf16"))
                 features = self._network(batch.contiguous(memory_format=torch.channels_last))
             return {level: values.cpu().numpy() for level, values in zip(self.levels, features, strict=True)}
@@ -50,3 +53,15 @@ class TorchEngine:
                 f"the GPU's memory does not hold {len(images)} images of {self.backbone.input_size} pixels at a time: "
                 "use a smaller --batch-size."
             ) from None
+
+
+@contextmanager
+def _matrix_products(allow_tf32: bool) -> Iterator[None]:
+    """Set what matrix products on CUDA may do, of transformers above all, and put it back: torch keeps it globally."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = allow_tf32
+    try:
+        yield
+    finally:
+        matmul.allow_tf32 = before

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from gaussad_cli.backbones.info import measure_shape
+from gaussad_cli.backbones.info import count_parameters, measure_shape
 from gaussad_cli.backbones.network import create_model, tap_levels
 from gaussad_cli.backbones.registry import BACKBONES, find_backbone
+from gaussad_cli.backbones.weights import read_checkpoint
 
 
 def test_multiply_adds_are_those_of_the_convolutions():
@@ -43,6 +44,19 @@ def test_info_on_a_backbone_tells_levels_maps_cost_and_weights(gaussad):
     assert " ".join(level7).startswith("7 272 11 x 11 12 x 12")
 
 
+@pytest.mark.parametrize(
+    ("name", "model"), [("resnet-18", "timm:resnet18"), ("efficientnet-b0", "timm:tf_efficientnet_b0")]
+)
+def test_parameters_of_a_timm_model_are_without_the_classifier_too(gaussad, name, model):
+    ours, theirs = find_backbone(name), find_backbone(model)
+    network = create_model(ours)
+    whole, classifier = (sum(p.numel() for p in n.parameters()) for n in (network, network.get_classifier()))
+    assert count_parameters(ours) == count_parameters(theirs) == whole - classifier
+    line = f"parameters     {count_parameters(ours) / 1e6:.2f} M in all levels, without the classifier"
+    assert line in gaussad("info", name).out
+    assert line in gaussad("info", model).out
+
+
 def test_info_alone_lists_every_backbone(gaussad):
     listed = gaussad("info").out
     assert all(name in listed for name in BACKBONES)
@@ -50,12 +64,38 @@ def test_info_alone_lists_every_backbone(gaussad):
 
 def test_info_on_the_real_weight_files_says_what_they_serve_and_lack(gaussad, weights):
     b4 = gaussad("info", "--weights", weights / "efficientnet-b4-levels1-7.pth").out
-    assert "serves         efficientnet-b4, levels 1-7; lacks blocks.6.1.conv_pw.weight, blocks.6.1.conv_pwl" in b4
+    assert "efficientnet-b4, levels 1-7; lacks _blocks.31._expand_conv.weight, _blocks.31._project_conv.weight" in b4
     assert "efficientnet_pytorch's names" in b4
     assert b4.count("serves") == 1
     resnet = gaussad("info", "--weights", weights / "resnet18-levels1-4.pth").out
     assert "serves         resnet-18, levels 1-4; lacks layer4.0.conv1.weight" in resnet
     assert resnet.count("serves") == 1
+
+
+def test_info_on_b4_without_its_stem_still_knows_it(gaussad, weights, tmp_path):
+    tensors = dict(read_checkpoint(weights / "efficientnet-b4-levels1-7.pth", "b4").tensors)
+    del tensors["_conv_stem.weight"]
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "b4.pth")
+    told = gaussad("info", "--weights", tmp_path / "b4.pth").out
+    assert "efficientnet_pytorch's names" in told
+    assert "serves         no level of efficientnet-b4; lacks _conv_stem.weight, _blocks.31._expand_conv.weight" in told
+    assert told.count("serves") == 1
+
+
+def test_info_on_a_file_under_timms_names_without_its_stem_still_knows_it(gaussad, tmp_path):
+    tensors = create_model(find_backbone("resnet-18")).state_dict()
+    del tensors["conv1.weight"]
+    torch.save(tensors, tmp_path / "cut.pth")
+    told = gaussad("info", "--weights", tmp_path / "cut.pth").out
+    assert "timm's or torchvision's names" in told
+    assert "serves         no level of resnet-18; lacks conv1.weight" in told
+    assert told.count("serves") == 1
+
+
+def test_info_on_a_file_with_little_of_any_network_names_none(gaussad, tmp_path):
+    tensors = create_model(find_backbone("resnet-18")).state_dict()
+    torch.save({name: tensors[name] for name in ("bn1.weight", "fc.weight")}, tmp_path / "two.pth")
+    assert "serves         not any backbone" in gaussad("info", "--weights", tmp_path / "two.pth").out
 
 
 def test_info_on_a_published_file_says_that_it_is_what_its_name_says(gaussad):

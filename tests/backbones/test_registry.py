@@ -106,5 +106,9 @@ def test_packaged_lite_weights_have_the_published_name_and_hash(number):
     assert hashlib.sha256(path.read_bytes()).hexdigest().startswith(published_digest(path.name))
 
 
+def test_a_published_name_in_capitals_promises_the_same_hash():
+    assert published_digest("EfficientNet-B4-6ED6700E.PTH") == "6ed6700e"
+
+
 def test_a_name_that_is_not_published_promises_no_hash():
     assert published_digest("mine-20261123.pth") is None

@@ -64,7 +64,7 @@ def test_b4_file_serves_levels_1_to_7_and_no_more(weights):
     ) == (1, 2, 3, 4, 5, 6, 7)
     load(path, backbone, (1, 7))
     with pytest.raises(
-        UserError, match=r"lacks 2 tensors .*for levels 8: blocks.6.1.conv_pw.weight.*Available: --levels 1-7\."
+        UserError, match=r"lacks 2 tensors .*for levels 8: _blocks.31._expand_conv.weight.*Available: --levels 1-7\."
     ):
         load(path, backbone, (8,))
 

@@ -140,6 +140,7 @@ def test_a_level_without_variance_is_nan_and_leaves_the_others_as_they_are(netwo
     np.testing.assert_array_equal(stepped[:, [0, 2]], expected[:, [0, 2]])
 
 
+@pytest.mark.filterwarnings("error")
 def test_an_image_at_the_mean_stays_there(network):
     spectrum = fitted(network, draw_squares(20, seed=1))[1]
     square = draw_squares(1)
@@ -217,7 +218,7 @@ def test_too_little_gpu_memory_is_an_error_with_a_remedy(network, spectra, monke
         raise torch.cuda.OutOfMemoryError
 
     monkeypatch.setattr(StagedNetwork, "feature_maps", fail)
-    with pytest.raises(UserError, match="2 images of 8 pixels at a time.*--batch-size"):
+    with pytest.raises(UserError, match=r"2 images of 8 pixels at a time.*--batch-size"):
         stepped_distances(network, BACKBONE, spectra, draw_squares(2), 0.01, batch_size=2)
 
 
@@ -250,22 +251,22 @@ def test_of_equal_steps_the_smallest_is_chosen(order):
     assert choose_step(list(same)[::order], same, anomalous) == 0.001
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, 1])
 def test_only_validation_images_choose(seed):
     by_step, anomalous = candidates_of({0.0: 0.5, 0.001: 0.5, 0.01: 0.5}, m=60)
-    chosen = choose_step(STEPS[:1] + (0.001, 0.01), by_step, anomalous, 0.2, seed)
+    chosen = choose_step(list(by_step), by_step, anomalous, 0.2, seed)
     tested = ~draw_validation(anomalous, 0.2, seed)
     spoilt = {epsilon: distances.copy() for epsilon, distances in by_step.items()}
     for epsilon, distances in spoilt.items():
         distances[tested] += 100 * anomalous[tested, None] * (epsilon != chosen)
-    assert choose_step(STEPS[:1] + (0.001, 0.01), spoilt, anomalous, 0.2, seed) == chosen
+    assert choose_step(list(by_step), spoilt, anomalous, 0.2, seed) == chosen
 
 
 def test_images_of_the_fit_do_not_choose():
     """Many levels of noise separate the images they are weighted on, and no others."""
-    anomalous = np.arange(20) % 2 == 0
-    noise = np.random.default_rng(0).standard_normal((20, 60))
-    signal = np.random.default_rng(1).standard_normal((20, 1)) + 2 * anomalous[:, None]
+    anomalous = np.arange(60) % 2 == 0
+    noise = np.random.default_rng(0).standard_normal((60, 100))
+    signal = np.random.default_rng(1).standard_normal((60, 1)) + anomalous[:, None]
     assert choose_step([0.0, 0.01], {0.0: noise, 0.01: signal}, anomalous, share=0.9) == 0.01
 
 

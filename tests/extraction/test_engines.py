@@ -1,6 +1,8 @@
 """Both engines against a plain timm loop, what folding and exporting leave as it was, and what goes together."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from gaussad_cli import files
 from gaussad_cli.backbones.folding import fold_batch_norm
-from gaussad_cli.backbones.network import build_network, create_model, normalise, tap_levels
+from gaussad_cli.backbones.network import LevelNetwork, build_network, create_model, normalise, tap_levels
 from gaussad_cli.backbones.padding import use_paper_padding
 from gaussad_cli.backbones.registry import find_backbone
 from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint, load_levels
@@ -18,7 +21,8 @@ from gaussad_cli.evaluation.results import read_metrics
 from gaussad_cli.extraction import extract
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine
-from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, load_graph
+from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, export, load_graph
+from gaussad_cli.extraction.torch_engine import TorchEngine
 from tests.conftest import assert_user_error, write_image
 from tests.extraction.toy import ToyEngine
 
@@ -172,6 +176,64 @@ def test_a_network_that_cannot_be_exported_is_an_error_that_names_the_other_engi
             find_checkpoint(find_backbone("efficientnet-lite0"), None),
             tmp_path,
         )
+
+
+def test_what_a_process_killed_at_the_export_left_goes_with_the_next_export(tmp_path, graph):
+    graph()
+    (path,) = (tmp_path / GRAPHS).iterdir()
+    path.unlink()
+    with subprocess.Popen([sys.executable, "-c", ""]) as killed:
+        killed.wait()
+    (tmp_path / GRAPHS / f".{path.name}.{files._HOST}-{killed.pid}.tmp").write_bytes(b"half a graph")
+    graph()
+    assert list((tmp_path / GRAPHS).iterdir()) == [path]
+
+
+class Unchanged(LevelNetwork):
+    """Gives its input."""
+
+    levels = (1,)
+
+    def forward(self, images):
+        return (images,)
+
+
+@pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-lite0", "timm:test_vit"])
+def test_the_graph_normalises_by_the_float_formula_to_the_bit(name):
+    backbone = find_backbone(name)
+    size = backbone.input_size
+    image = np.resize(np.arange(256, dtype=np.uint8), (size, size))
+    images = np.stack([image, image.T, image[::-1]], axis=2)[None]
+    mean, std = np.array(backbone.mean, np.float32), np.array(backbone.std, np.float32)
+    expected = (images.astype(np.float32) / np.float32(255) - mean) / std
+    ours = OnnxEngine(export(Unchanged(), backbone), (1,)).run(images)[1]
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, expected.transpose(0, 3, 1, 2))
+
+
+# --- torch ---
+
+
+@pytest.fixture(params=[True, False])
+def before(request):
+    """What matrix products may do outside; put back by hand, the module's attributes being no ordinary ones."""
+    outside, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, request.param
+    yield request.param
+    torch.backends.cuda.matmul.allow_tf32 = outside
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("tf32", True), ("bf16", False)])
+def test_tf32_is_for_convolutions_and_matrix_products_and_for_the_run_only(before, precision, allowed):
+    seen = []
+
+    class Watching(Unchanged):
+        def forward(self, images):
+            seen.append((torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32))
+            return (images,)
+
+    TorchEngine(Watching(), find_backbone("resnet-18"), "cpu", precision).run(np.zeros((1, 8, 8, 3), np.uint8))
+    assert seen == [(allowed, allowed)]
+    assert torch.backends.cuda.matmul.allow_tf32 == before
 
 
 # --- choosing ---
