@@ -34,8 +34,8 @@ from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.shrinkage import Shrinkage, shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-# The candidates of Lee et al.'s OOD_Generate_Mahalanobis.py, for images of 32 pixels, and two smaller ones: at 224 pixels
-# with EfficientNet-Lite0, steps from 0.0005 on overshoot, and lower the AUROC of bottle.
+# The candidates of Lee et al.'s OOD_Generate_Mahalanobis.py, for images of 32 pixels, and two smaller ones: at 224
+# pixels with EfficientNet-Lite0, steps from 0.0005 on overshoot, and lower the AUROC of bottle.
 STEPS = (0.0, 0.0001, 0.0002, 0.0005, 0.001, 0.0014, 0.002, 0.005, 0.01)
 HALVINGS = 20  # of the validation share; on 8 images the choice by a single one is a toss-up
 
