@@ -358,6 +358,7 @@ def classifier(
 def autoencoder(
     data: Data,
     categories: Categories = None,
+    size: Annotated[int, typer.Option(min=32, help="Pixels, a multiple of 32; paper: 224.")] = 224,
     max_epochs: MaxEpochs = 100,
     patience: Patience = 3,
     batch_size: TrainBatch = None,
@@ -391,7 +392,7 @@ def autoencoder(
         precision,
         workers,
     )
-    _report_training(train_autoencoders(request))
+    _report_training(train_autoencoders(request, size))
 
 
 @_train.command()

@@ -137,9 +137,15 @@ def resnet_autoencoder(input_size: int = SIZE, bottleneck: int = BOTTLENECK) -> 
     return Network(
         build=lambda _: Autoencoder(input_size, bottleneck),
         inputs=unit_range,
-        identity={"autoencoder": "resnet18/pixel-shuffle/1", "bottleneck": bottleneck, "init": "random"},
+        identity={
+            "autoencoder": "resnet18/pixel-shuffle/1",
+            "bottleneck": bottleneck,
+            "init": "random",
+            "settles": True,
+        },
         input_size=input_size,
         batch_size=BATCH_SIZE,
+        settles=True,
     )
 
 

@@ -130,7 +130,8 @@ def train_autoencoders(request: TrainingRequest, input_size: int = SIZE) -> Trai
         See :func:`train_classifiers`.
     """
     network = resnet_autoencoder(input_size)
-    identity: dict[str, object] = {"backbone": TRUNK.name, "weights": "random", "padding": "native"}
+    weights = "random" if input_size == SIZE else f"random, {input_size} px"
+    identity: dict[str, object] = {"backbone": TRUNK.name, "weights": weights, "padding": "native"}
 
     def train(
         category: Category, augmentation: Augmentation, options: TrainingOptions, folder: Path

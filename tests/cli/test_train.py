@@ -108,6 +108,7 @@ def test_without_masks_there_is_no_cca_score(gaussad, tiny, tiny_networks):
         (("classifier", *LITE0, "--device", "tpu"), ("unknown --device 'tpu'",)),
         (("classifier", *LITE0), ("category 'knob' has 3 anomalous images", "stratified folds")),
         (("autoencoder", "--precision", "fp8"), ("unknown --precision 'fp8'",)),
+        (("autoencoder", "--size", "100"), ("an autoencoder of 100 pixels", "multiple of 32")),
         (("autoencoder", "--categories", "nob"), ("no category 'nob'", "Did you mean knob?")),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gaussad_cli.comparators.training import EpochRow, best_epoch, cut, is_over, read_state
+from gaussad_cli.comparators.training import EpochRow, best_epoch, cut, is_over, read_state, settle_batch_norm
 from gaussad_cli.errors import Interrupted, UserError
 from tests.comparators import tiny
 from tests.conftest import write_image
@@ -166,3 +166,19 @@ def test_a_finished_state_keeps_no_more_than_is_needed(tmp_path, data):
 
 def read_key(path):
     return torch.load(path, weights_only=True)["key"]
+
+
+def test_settled_batch_norm_has_the_statistics_of_its_inputs_and_changes_nothing_else():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Dropout(0.5))
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    batches = torch.rand(3, 5, 3, 8, 8)
+    drawn = torch.get_rng_state()
+    settle_batch_norm(network, iter(batches))
+    assert torch.equal(torch.get_rng_state(), drawn)
+    maps = torch.stack([network[0](batch) for batch in batches])
+    torch.testing.assert_close(network[1].running_mean, maps.mean((0, 1, 3, 4)))
+    torch.testing.assert_close(network[1].running_var, maps.var((1, 3, 4)).mean(0))
+    assert network[1].momentum == 0.1
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}

@@ -48,7 +48,7 @@ def autoencoder() -> Network:
             nn.Sigmoid(),
         )
 
-    return Network(build, unit_range, {"tiny": "autoencoder"}, SIZE, batch_size=4)
+    return Network(build, unit_range, {"tiny": "autoencoder"}, SIZE, batch_size=4, settles=True)
 
 
 class Pause(nn.Module):
