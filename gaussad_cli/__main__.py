@@ -1,6 +1,53 @@
-"""``python -m gaussad_cli`` is the ``gaussad`` command."""
+"""The `gaussad` command as a process; ``python -m gaussad_cli`` is the same."""
 
-from gaussad_cli.cli import entry
+import os
+import signal
+import sys
+from contextlib import suppress
+
+from gaussad_cli.errors import INTERRUPTED, STOPPED
+
+
+def entry() -> None:
+    """Run the command line, and end the process with its exit status.
+
+    After Ctrl-C nobody waits for threads that are at work: files are whole or not there, as after a SIGKILL. A second
+    Ctrl-C, while the first is still on its way up, ends the process where it is.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, in the background
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        from gaussad_cli.cli import main
+
+        code = main()
+    except BaseException:
+        if signal.getsignal(signal.SIGINT) is not _stop_at_once:
+            raise
+        code = INTERRUPTED  # whatever has become of it: importing a compiled module can make it another error
+        os.write(2, f"{STOPPED}\n".encode())
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said
+    if code == INTERRUPTED:
+        _leave()
+    sys.exit(code)
+
+
+def _stop(*_: object) -> None:
+    signal.signal(signal.SIGINT, _stop_at_once)
+    raise KeyboardInterrupt
+
+
+def _stop_at_once(*_: object) -> None:
+    os.write(2, f"{STOPPED}\n".encode())  # not by sys.stderr, which may be in the middle of a line
+    os._exit(INTERRUPTED)
+
+
+def _leave() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more
+            stream.flush()
+    os._exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
     entry()

@@ -5,18 +5,15 @@ torch, timm and pandas are imported inside commands, so that help is instant.
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from gaussad_cli import __version__
-from gaussad_cli.errors import Interrupted, UserError, did_you_mean
+from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -731,52 +728,14 @@ def main() -> int:
         return 2
     except Interrupted as stop:
         typer.echo(f"gaussad: {stop}", err=True)
-        return _INTERRUPTED
+        return INTERRUPTED
     except SystemExit as end:  # Typer's, for Ctrl-C where nobody had more to say about it
-        if end.code != _INTERRUPTED:
+        if end.code != INTERRUPTED:
             raise
-        typer.echo(_STOPPED, err=True)
-        return _INTERRUPTED
+        typer.echo(STOPPED, err=True)
+        return INTERRUPTED
     return 0
 
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-_STOPPED = "gaussad: interrupted. What was finished is kept: run the same command again to go on."
-
-
-def entry() -> None:
-    """Be the process of a command: :func:`main`, and its exit status.
-
-    After Ctrl-C nobody waits for threads that are at work: files are whole or not there, as after a SIGKILL. A second
-    Ctrl-C, while the first is still on its way up, ends the process where it is.
-    """
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, in the background
-        signal.signal(signal.SIGINT, _stop)
-    try:
-        code = main()
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said
-    if code == _INTERRUPTED:
-        _leave()
-    sys.exit(code)
-
-
-def _stop(*_: object) -> None:
-    signal.signal(signal.SIGINT, _stop_at_once)
-    raise KeyboardInterrupt
-
-
-def _stop_at_once(*_: object) -> None:
-    os.write(2, f"{_STOPPED}\n".encode())  # not by sys.stderr, which may be in the middle of a line
-    os._exit(_INTERRUPTED)
-
-
-def _leave() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # nobody reads any more
-            stream.flush()
-    os._exit(_INTERRUPTED)
-
-
 if __name__ == "__main__":
-    entry()
+    sys.exit(main())

@@ -12,7 +12,7 @@ import pytest
 
 from gaussad_cli import cli
 from gaussad_cli.datasets.index import find_categories
-from gaussad_cli.errors import ImageError
+from gaussad_cli.errors import STOPPED, ImageError
 from gaussad_cli.extraction import extract, pipeline
 from tests.conftest import ROOT
 from tests.extraction import toy
@@ -153,31 +153,43 @@ def test_several_ctrl_c_end_a_real_extraction_with_one_line_and_it_goes_on_to_th
     assert files(tmp_path / "cache") == files(tmp_path / "whole")
 
 
-SLEEPER = """
-import sys, time
-from gaussad_cli import cli
+PROGRAM = """
+import time
+from gaussad_cli import __main__, cli
 
 def main():
     try:
         print("working", flush=True)
         time.sleep(60)
     finally:
-        print("going", flush=True)
-        time.sleep(60)
+        {at_the_end}
 
 cli.main = main
-cli.entry()
+__main__.entry()
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-def test_a_second_ctrl_c_ends_at_once_what_the_first_did_not():
+@pytest.mark.parametrize(
+    ("at_the_end", "signals"),
+    [("print('working', flush=True); time.sleep(60)", 2), ("raise ImportError('half a compiled module')", 1)],
+)
+def test_a_process_ends_with_one_line_whatever_becomes_of_the_first_ctrl_c(at_the_end, signals):
+    """It takes long to come up, until there is a second; it comes up as another error."""
+    program = PROGRAM.format(at_the_end=at_the_end)
     with subprocess.Popen(
-        [sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True
     ) as process:
-        for word in ("working", "going"):
-            assert process.stdout.readline() == f"{word}\n"
+        for _ in range(signals):
+            assert process.stdout.readline() == "working\n"
             process.send_signal(signal.SIGINT)
         error = process.communicate()[1]
-    assert process.returncode == 130
-    assert error == "gaussad: interrupted. What was finished is kept: run the same command again to go on.\n"
+    assert (process.returncode, error) == (130, f"{STOPPED}\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_an_error_without_ctrl_c_keeps_its_traceback():
+    program = PROGRAM.format(at_the_end="raise ImportError('a bug')").replace("time.sleep(60)", "pass")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd=ROOT, text=True, check=False)
+    assert done.returncode == 1
+    assert "ImportError: a bug" in done.stderr
