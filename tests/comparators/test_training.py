@@ -86,14 +86,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_scores(tmp_path, data):
     rng, killed = random.Random(0), 0
     server = multiprocessing.get_context("forkserver")  # imports torch once, not at every kill
     server.set_forkserver_preload(["tests.comparators.tiny"])
-    for _ in range(25):
+    for _ in range(16):
         worker = server.Process(target=tiny.train, args=("classifier", data, tmp_path / "cache", 0.01))
         worker.start()
         worker.join(rng.uniform(0.1, 0.5))
         killed += worker.is_alive()
         worker.kill()
         worker.join()
-    assert killed >= 8
+    assert killed >= 6
     assert_same(whole, tiny.train("classifier", data, tmp_path / "cache"))
     (folder,) = (tmp_path / "cache").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == [*(f"fold_{k}.pt" for k in range(5)), "recipe.json"]
