@@ -10,10 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from threadpoolctl import threadpool_limits
 
 from gaussad_cli.cli import main
 
 ROOT = Path(__file__).parents[1]
+# Small matrices: on a busy machine, BLAS threads that wait for each other cost minutes.
+threadpool_limits(1, user_api="blas")
 
 
 @dataclass
