@@ -18,7 +18,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ from torch.backends import cudnn
 from tqdm import tqdm
 
 from gaussad_cli.datasets.index import NORMAL, ImageFile
-from gaussad_cli.errors import Interrupted, UserError
+from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.extraction.augment import CHAIN_VERSION, Augmenter
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import Precision
@@ -277,16 +277,12 @@ def train_fold(training: Training, fold: Fold) -> FoldScores:
     )
 
 
-@contextmanager
-def resumable(category: str, folder: Path) -> Iterator[None]:
+def resumable(category: str, folder: Path) -> AbstractContextManager[None]:
     """Turn Ctrl-C into a message that says how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"interrupted in category '{category}'. Every finished epoch is kept in {folder}: run the same command "
-            "again to go on."
-        ) from None
+    return interruptible(
+        f"interrupted in category '{category}'. Every finished epoch is kept in {folder}: run the same command again "
+        "to go on."
+    )
 
 
 # --- which epoch is the best, and which the last ---
