@@ -5,11 +5,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MVTEC ?=
 GAUSSAD := $(BIN)/gaussad
-TABLES := 1 2 3 4 7
-# Subset runs: make table3 MVTEC=... CATEGORIES=bottle,screw
-SUBSET := $(if $(CATEGORIES),--categories $(CATEGORIES))
+TABLES := 1 2 3 4 5 7 8
+# Subset runs: make reproduce MVTEC=... CATEGORIES=bottle,screw BACKBONES=efficientnet-b0 EPOCHS=20
+SUBSET := $(if $(CATEGORIES),--categories $(CATEGORIES)) $(if $(BACKBONES),--backbone $(BACKBONES)) $(if $(EPOCHS),--epochs $(EPOCHS))
 
-.PHONY: help demo test parity lint format bench smoke reproduce comparators clean $(TABLES:%=table%) table5 table8
+.PHONY: help demo test parity lint format bench smoke reproduce plan clean $(TABLES:%=table%)
 
 help: ## List the targets
 	@grep -hE '^[a-z%]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no venv module: apt install python3-venv"; exit 1; }
 
 # One stamp per set of extras: the demo does not wait for the developers' tools.
-$(VENV)/.demo $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
+$(VENV)/.demo $(VENV)/.lite $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	@touch $@
 
@@ -57,27 +57,15 @@ bench: $(VENV)/.dev ## Measure core and comparators against scikit-learn, and ex
 smoke: ## Install into a clean virtual environment as a user would, and run the main job there
 	scripts/smoke.sh $(PYTHON)
 
-$(TABLES:%=table%): table%: $(VENV)/.demo
+# One run for all tables: what they have in common is done once. What is done is not done again.
+$(TABLES:%=table%) reproduce plan: $(VENV)/.lite
 	@test -n "$(MVTEC)" || { echo "say where MVTec AD is: make $@ MVTEC=/path/to/mvtec"; exit 2; }
-	$(GAUSSAD) run --config configs/table$*.yaml --data $(MVTEC) $(SUBSET)
+	$(GAUSSAD) run $(CONFIGS:%=--config configs/%.yaml) --data $(MVTEC) $(SUBSET) $(if $(filter plan,$@),--dry-run)
 
-# Everything that Tables V and VIII compare; what is done is not done again.
-comparators: $(VENV)/.demo
-	@test -n "$(MVTEC)" || { echo "say where MVTec AD is: make table5 MVTEC=/path/to/mvtec"; exit 2; }
-	$(GAUSSAD) extract --data $(MVTEC) --backbone efficientnet-b0 --backbone efficientnet-b4 --epochs 100 $(SUBSET)
-	for backbone in efficientnet-b0 efficientnet-b4; do \
-		$(GAUSSAD) evaluate --backbone $$backbone --epochs 100 $(SUBSET) \
-		&& $(GAUSSAD) evaluate --backbone $$backbone --epochs 100 --score ocsvm $(SUBSET) || exit; done
-	$(GAUSSAD) extract --data $(MVTEC) --backbone wide-resnet50-2 $(SUBSET)
-	$(GAUSSAD) evaluate --backbone wide-resnet50-2 --levels 5 --score knn $(SUBSET)
-	for backbone in resnet-18 resnet-34 efficientnet-b0 efficientnet-b4; do \
-		$(GAUSSAD) train classifier --data $(MVTEC) --backbone $$backbone $(SUBSET) || exit; done
-	$(GAUSSAD) train autoencoder --data $(MVTEC) $(SUBSET)
-
-table5 table8: table%: comparators
-	$(GAUSSAD) tables --table $*
-
-reproduce: $(TABLES:%=table%) table5 table8 ## Tables I to V, VII and VIII from MVTec AD: make reproduce MVTEC=DIR
+$(TABLES:%=table%): CONFIGS = $@
+reproduce plan: CONFIGS = $(TABLES:%=table%)
+reproduce: ## Tables I to V, VII and VIII from MVTec AD: make reproduce MVTEC=DIR [CATEGORIES=] [BACKBONES=] [EPOCHS=]
+plan: ## Show what reproduce would do, and what it takes in time and disk
 
 clean: ## Remove the virtual environment and what tools left; cache and results stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ from gaussad_cli.evaluation.evaluate import Calibration, evaluate_category
 from gaussad_cli.evaluation.fitting import fit_level, store_spectra
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.evaluation.selection import select_categories, select_extraction, select_levels
+from gaussad_cli.evaluation.sweeping import sweep_category
 from gaussad_cli.extraction.store import Extraction, forget_features, read_manifest
 
 
@@ -106,9 +107,17 @@ class Outcome:
     "command again, or name the categories that are left with --categories."
 )
 def evaluate_dataset(
-    selection: Selection, scorings: Sequence[Scoring], out: Path, calibration: Calibration | None = None
+    selection: Selection,
+    scorings: Sequence[Scoring],
+    out: Path,
+    calibration: Calibration | None = None,
+    sweep: bool = False,
 ) -> Outcome:
     """Evaluate every category and write its rows before the next is begun.
+
+    Parameters
+    ----------
+    sweep : whether to evaluate every number of kept components too
 
     Raises
     ------
@@ -122,10 +131,12 @@ def evaluate_dataset(
         try:
             levels = select_levels(extraction, name, selection.levels)
             evaluation = evaluate_category(extraction, name, levels, scorings, calibration)
+            sweeps = sweep_category(extraction, name, levels) if sweep else None
         except UserError as problem:
             problems.append(str(problem))
             continue
-        results.save(out, extraction.dataset, name, evaluation.metrics, evaluation.scores, evaluation.thresholds)
+        rows = evaluation.metrics, evaluation.scores, evaluation.thresholds
+        results.save(out, extraction.dataset, name, *rows, sweeps=sweeps)
         evaluations.append(evaluation)
         problems += [evaluation.warning] if evaluation.warning else []
     if not evaluations:

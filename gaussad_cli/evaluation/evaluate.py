@@ -123,7 +123,8 @@ def identify(extraction: store.Extraction, category: str) -> dict[str, object]:
     }
 
 
-def _spectra(folder: Path, level: int) -> list[Spectrum]:
+def read_spectra(folder: Path, level: int) -> list[Spectrum]:
+    """Return the spectra of a level's folds; what has to be fitted is kept, where the cache can be written."""
     spectra, fitted = fit_level(folder, level)
     if fitted:
         with suppress(UserError):  # a cache that can only be read: fitting again is cheap
@@ -142,12 +143,12 @@ def _score_level(
 
     Those are as they are, not augmented, as test images are; none of them without a calibration.
     """
-    spectra = _spectra(extraction.folder / category, level)
-    test = _features(extraction.split(category, "test"), spectra, level)
+    spectra = read_spectra(extraction.folder / category, level)
+    test = read_test_features(extraction.split(category, "test"), spectra, level)
     folds = [Fold(spectrum, _training(extraction, category, level, k)) for k, spectrum in enumerate(spectra)]
     held_out = [test[:0]] * len(folds)
     if calibration:
-        plain = _features(extraction.plain / category / "train", spectra, level)
+        plain = read_test_features(extraction.plain / category / "train", spectra, level)
         held_out = [plain[part] for part in held_out_parts(len(plain))]
     threads = None if any(scoring.is_comparator for scoring in scorings) else 1  # small matrices: one is faster
     with threadpool_limits(threads, user_api="blas"):
@@ -173,7 +174,14 @@ def _training(extraction: store.Extraction, category: str, level: int, fold: int
     return read
 
 
-def _features(folder: Path, spectra: Sequence[Spectrum], level: int) -> store.Features:
+def read_test_features(folder: Path, spectra: Sequence[Spectrum], level: int) -> store.Features:
+    """Read the features (m, D) of images as they are, of a level that spectra were fitted to.
+
+    Raises
+    ------
+    UserError
+        If they are missing, damaged, or of another dimension.
+    """
     manifest = store.read_manifest(folder)
     if level not in manifest.levels:
         raise UserError(f"level {level} is not in {folder}. Run gaussad extract again with the same options.")

@@ -2,6 +2,7 @@
 
 ``<results>/<dataset>/metrics.csv``: one row per category, backbone, level, scoring and fold.
 ``<results>/<dataset>/thresholds.csv``: one row per scoring, threshold method, wanted false-positive rate and fold.
+``<results>/<dataset>/sweeps.csv``: one row per level and number of kept components, PCA and NPCA, mean over folds.
 ``<results>/<dataset>/histories.csv``: one row per trained network, fold and epoch.
 ``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring, the distances behind every AUROC.
 """
@@ -9,6 +10,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Set
 from pathlib import Path
 
 import pandas as pd
@@ -28,6 +30,7 @@ THRESHOLDS = [
     *("method", "target", "fold", "n_held_out", "threshold", "n_normal", "fpr", "fpr_low", "fpr_high", "tpr"),
     *("drift", "drift_p"),
 ]
+SWEEPS = [*IDENTITY, "dim", "auroc"]
 HISTORIES = [*IDENTITY, "fold", "epoch", "train_loss", "valid_loss", "valid_auroc", "best"]
 
 
@@ -49,6 +52,7 @@ def save(
     scores: pd.DataFrame,
     thresholds: pd.DataFrame | None = None,
     histories: pd.DataFrame | None = None,
+    sweeps: pd.DataFrame | None = None,
 ) -> None:
     """Put a category's rows into the results: rows of the same identity are replaced, no others touched.
 
@@ -62,6 +66,8 @@ def save(
         _merge(thresholds_path(results, dataset), thresholds, THRESHOLDS)
     if histories is not None:
         _merge(results / dataset / "histories.csv", histories, HISTORIES)
+    if sweeps is not None:
+        _merge(results / dataset / "sweeps.csv", sweeps, SWEEPS)
     _merge(metrics_path(results, dataset), metrics, METRICS)
 
 
@@ -81,8 +87,40 @@ def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
     path = metrics_path(results, dataset) if dataset else results / "<dataset>" / "metrics.csv"
     if dataset is None or not path.is_file():
         raise UserError(f"no results: {path} is not there. Run first: gaussad evaluate --backbone NAME --out {results}")
-    text = _read(path, METRICS)
-    numbers = [*(column for column in METRICS if column not in IDENTITY), "var", "epochs"]
+    return _read_numbers(path, METRICS)
+
+
+def read_scores(results: Path, dataset: str, category: str) -> pd.DataFrame:
+    """Read the distances of a category's test images; no rows if there are none.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    return _read_if_there(results / dataset / "scores" / f"{category}.csv", SCORES)
+
+
+def read_thresholds(results: Path, dataset: str) -> pd.DataFrame:
+    """Read the thresholds; no rows if none were asked for. Raises UserError if the file is damaged."""
+    return _read_if_there(thresholds_path(results, dataset), THRESHOLDS, {*_TEXT, "fold"})
+
+
+def read_sweeps(results: Path, dataset: str) -> pd.DataFrame:
+    """Read the sweeps over kept components; no rows if none were made. Raises UserError if the file is damaged."""
+    return _read_if_there(results / dataset / "sweeps.csv", SWEEPS)
+
+
+_TEXT = {*IDENTITY, "image", "label", "method"} - {"var", "epochs"}
+
+
+def _read_if_there(path: Path, columns: list[str], of_text: Set[str] = _TEXT) -> pd.DataFrame:
+    return _read_numbers(path, columns, of_text) if path.is_file() else pd.DataFrame(columns=columns)
+
+
+def _read_numbers(path: Path, columns: list[str], of_text: Set[str] = _TEXT) -> pd.DataFrame:
+    text = _read(path, columns)
+    numbers = [column for column in columns if column not in of_text]
     try:
         return text.assign(**{column: pd.to_numeric(text[column]) for column in numbers})
     except ValueError as error:

@@ -37,7 +37,19 @@ def shrink(spectrum: Spectrum, compression: Compression = NO_COMPRESSION) -> Shr
     components.
     """
     start, stop = component_range(spectrum.eigenvalues, compression)
-    dim = spectrum.dim if compression.mode == "all" else stop - start
+    return shrink_range(spectrum, start, stop, spectrum.dim if compression.mode == "all" else stop - start)
+
+
+def shrink_range(spectrum: Spectrum, start: int, stop: int, dim: int) -> Shrinkage:
+    """Shrink the leading (start 0) or trailing (stop r) components, in a space of `dim` dimensions; see :func:`shrink`.
+
+    Raises
+    ------
+    ValueError
+        If the range is neither leading nor trailing: its fourth moments are not in the spectrum.
+    """
+    if start > 0 and stop < spectrum.rank:
+        raise ValueError(f"components {start} to {stop} of {spectrum.rank} are neither leading nor trailing")
     kept = spectrum.eigenvalues[start:stop]
     scale = float(kept.sum()) / dim if dim else 0.0
     if dim <= 1 or kept.size == 0:

@@ -112,7 +112,7 @@ def test_run_goes_on_with_the_categories_whose_images_can_be_read(gaussad, tiny)
         (("--table", "9"), ("no table 9",)),
         (("--backbone", "resnet-19"), ("Did you mean resnet-18?",)),
         (("--backbone", "resnet-18", "--levels", "9"), ("out of range",)),
-        (("--backbone", "resnet-18", "--weights", "x.pth"), ("give one --backbone with it",)),
+        (("--backbone", "resnet-18", "--weights", "x.pth"), ("--weights NAME=FILE",)),
         (("--dataset", "../evil"), ("cannot name a data set",)),
         (("--categories", " ,"), ("--categories is empty",)),
     ],

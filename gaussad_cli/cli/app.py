@@ -1,0 +1,66 @@
+"""The `gaussad` command: parse, call, print.
+
+torch, timm and pandas are imported inside commands, so that help is instant.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gaussad_cli import __version__
+from gaussad_cli.cli.evaluate import evaluate
+from gaussad_cli.cli.features import augment_preview, extract, fit
+from gaussad_cli.cli.info import info
+from gaussad_cli.cli.run import demo, run
+from gaussad_cli.cli.tables import tables
+from gaussad_cli.cli.train import train
+from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Image anomaly detection with one Gaussian on pre-trained deep features (Rippel et al., ICPR 2020).\n\n"
+    "Images flow through extract, fit, evaluate and tables; run does all four. Start with: gaussad demo",
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gaussad {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (extract, fit, evaluate, tables, run, demo, info, augment_preview):
+    app.command()(command)
+app.add_typer(train, name="train")
+
+
+def main() -> int:
+    """Run the command line; 0 done, 2 the user must change something, 130 interrupted, 1 (a traceback) a bug."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"gaussad: error: {error}", err=True)
+        return 2
+    except Interrupted as stop:
+        typer.echo(f"gaussad: {stop}", err=True)
+        return INTERRUPTED
+    except SystemExit as end:  # Typer's, for Ctrl-C where nobody had more to say about it
+        if end.code != INTERRUPTED:
+            raise
+        typer.echo(STOPPED, err=True)
+        return INTERRUPTED
+    return 0

@@ -1,0 +1,113 @@
+"""Features to results: evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gaussad_cli.cli.options import (
+    BackboneName,
+    Cache,
+    Categories,
+    Components,
+    Covariance,
+    Fpr,
+    Key,
+    Levels,
+    Mode,
+    Neighbours,
+    Out,
+    Padding,
+    ScoreName,
+    Thresholds,
+    Var,
+    WhichDataset,
+    WhichEpochs,
+    canonical_name,
+    note,
+    raise_problems,
+    split_names,
+)
+from gaussad_cli.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def evaluate(
+    backbone: BackboneName,
+    score: ScoreName = None,
+    mode: Mode = None,
+    var: Var = None,
+    k: Neighbours = None,
+    components: Components = None,
+    covariance: Covariance = None,
+    cache: Cache = Path("cache"),
+    out: Out = Path("results"),
+    dataset: WhichDataset = None,
+    categories: Categories = None,
+    levels: Levels = None,
+    padding: Padding = None,
+    epochs: WhichEpochs = None,
+    key: Key = None,
+    threshold: Thresholds = None,
+    fpr: Fpr = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Also the AUROC of every number of kept components, for the report.")
+    ] = False,
+) -> None:
+    """Score the test sets by every fold and level; write AUROCs and distances to the results folder.
+
+    Without --score and --mode: L2, SED, and Mahalanobis with every compression of Table III. Comparators on the same
+    features: ocsvm (one-class SVM), knn (distance to the nearest neighbours, as SPADE), gmm (a mixture of shrunk
+    Gaussians), ood (Lee et al. 2018: levels weighted by what a tenth of the test images, anomalies among them, teach).
+
+    With --threshold, also thresholds for wanted false-positive rates, by the chi-square law or calibrated on the images
+    that each fold leaves out, and the rates achieved on the test set.
+
+    Example: gaussad evaluate --backbone efficientnet-b4 --mode npca --var 0.01
+
+    Example: gaussad evaluate --backbone efficientnet-b4 --mode all --levels 7 --threshold all --fpr 0.1,0.05
+
+    Example: gaussad evaluate --backbone wide-resnet50-2 --levels 5 --score knn --k 50
+    """
+    from gaussad_cli.evaluation.calibration import choose_methods, parse_targets
+    from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, summarise, summarise_thresholds
+    from gaussad_cli.evaluation.evaluate import Calibration
+    from gaussad_cli.evaluation.scorings import Setting, choose_scorings
+
+    scorings = choose_scorings(score, Setting(mode, var, k, components, covariance))
+    if fpr is not None and not threshold:
+        raise UserError("--fpr goes with --threshold: say by which method, or all.")
+    calibration = Calibration(choose_methods(threshold), parse_targets(fpr)) if threshold else None
+    selection = Selection(
+        canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs
+    )
+    outcome = evaluate_dataset(selection, scorings, out, calibration, sweep)
+    typer.echo(summarise(outcome.metrics, scorings))
+    if outcome.thresholds is not None:
+        typer.echo(f"\n{summarise_thresholds(outcome.thresholds)}")
+        _draw(outcome.thresholds, outcome.path.parent / "figures", len(scorings) == 1)
+    note(f"Rows are in {outcome.path}.")
+    raise_problems(outcome.problem)
+
+
+def _draw(thresholds: pd.DataFrame, folder: Path, one_scoring: bool) -> None:
+    """Draw a calibration figure per level of one scoring; of all scorings they would be too many to look at."""
+    if not one_scoring:
+        note("Figures are drawn for one score and mode at a time: name them with --score, --mode, --var.")
+        return
+    from gaussad_cli.tables.figures import draw_calibration
+
+    first = thresholds.iloc[0]
+    mode = f"{first['mode']}{'' if first['mode'] == 'all' else format(first['var'], '-g')}"
+    for level, rows in thresholds.groupby("level", sort=False):
+        name = (
+            f"{first['score']}-{mode}-level-{str(level).replace(':', '-')}-{first['padding']}-epochs-{first['epochs']}"
+        )
+        path = folder / f"calibration-{str(first['backbone']).replace(':', '-')}-{name}.png"
+        title = f"{first['backbone']}, level {level}, {first['score']} {mode}, {first['epochs']} augmented epochs"
+        draw_calibration(rows, title, path)
+        note(f"Figure: {path}")

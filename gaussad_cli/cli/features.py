@@ -1,0 +1,151 @@
+"""Images to features to spectra: extract, fit, augment-preview."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaussad_cli.cli.options import (
+    BackboneName,
+    BackboneNames,
+    BatchSize,
+    Cache,
+    Categories,
+    Data,
+    Dataset,
+    Device,
+    Engine,
+    Epochs,
+    Key,
+    Levels,
+    MomentsOnly,
+    Padding,
+    Precision,
+    Rules,
+    Seed,
+    Verify,
+    Weights,
+    WhichDataset,
+    WhichEpochs,
+    Workers,
+    after_augmentation,
+    canonical_name,
+    canonical_names,
+    check_backbones,
+    note,
+    raise_problems,
+    split_names,
+)
+from gaussad_cli.errors import UserError
+
+
+def extract(
+    data: Data,
+    backbone: BackboneNames,
+    categories: Categories = None,
+    levels: Levels = None,
+    weights: Weights = None,
+    verify: Verify = True,
+    padding: Padding = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    epochs: Epochs = 0,
+    seed: Seed = 0,
+    augmentation: Rules = None,
+    moments_only: MomentsOnly = False,
+    cache: Cache = Path("cache"),
+    dataset: Dataset = None,
+) -> None:
+    """Run images through one or several backbones and cache the pooled features of every level.
+
+    What is in the cache is not done again; interrupted work continues. With several backbones, every file is read once.
+
+    Example: gaussad extract --data mvtec --backbone efficientnet-b4 --categories bottle,screw
+
+    Example: gaussad extract --data mvtec --backbone efficientnet-b4 --epochs 100
+    """
+    from gaussad_cli.extraction.extract import Request, extract_dataset
+
+    check_backbones(backbone, levels, padding)
+    if weights is not None and len(backbone) > 1:
+        raise UserError("--weights is one backbone's file: give one --backbone with it.")
+    request = Request(
+        data,
+        canonical_names(backbone),
+        cache,
+        dataset,
+        split_names(categories),
+        levels,
+        weights,
+        verify,
+        padding,
+        engine,
+        device,
+        precision,
+        batch_size,
+        workers,
+        epochs,
+        seed,
+        augmentation,
+    )
+    report = extract_dataset(request, after_augmentation(moments_only, epochs))
+    note(str(report))
+    for folder in report.folders:
+        typer.echo(folder)
+    raise_problems(report.problem)
+
+
+def fit(
+    backbone: BackboneName,
+    cache: Cache = Path("cache"),
+    dataset: WhichDataset = None,
+    categories: Categories = None,
+    levels: Levels = None,
+    padding: Padding = None,
+    epochs: WhichEpochs = None,
+    key: Key = None,
+) -> None:
+    """Fit one spectrum per category, level and fold to cached features.
+
+    evaluate does this by itself where it was not done.
+
+    Example: gaussad fit --backbone efficientnet-b4
+    """
+    from gaussad_cli.evaluation.dataset import Selection, fit_dataset
+
+    report = fit_dataset(
+        Selection(canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs)
+    )
+    note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
+    typer.echo(report.folder)
+    raise_problems(report.problem)
+
+
+def augment_preview(
+    data: Data,
+    categories: Categories = None,
+    augmentation: Rules = None,
+    seed: Seed = 0,
+    images: Annotated[int, typer.Option(min=1, help="Rows of a sheet.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Columns of a sheet, besides the image as it is.")] = 9,
+    size: Annotated[
+        int, typer.Option(min=32, max=1024, help="Pixels; a backbone's input size shows what it sees.")
+    ] = 224,
+    out: Annotated[Path, typer.Option(help="Folder of the sheets.")] = Path("preview"),
+) -> None:
+    """Show what augmentation does: one contact sheet per category.
+
+    Example: gaussad augment-preview --data mvtec --categories bottle,screw --out preview
+    """
+    from gaussad_cli.datasets.index import find_categories
+    from gaussad_cli.extraction.augment import Augmentation, read_rules
+    from gaussad_cli.extraction.preview import write_preview
+
+    rules = Augmentation(read_rules(augmentation), seed)
+    for category in find_categories(data, split_names(categories)):
+        typer.echo(write_preview(category, rules, out, images, epochs, size))

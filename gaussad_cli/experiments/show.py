@@ -1,0 +1,73 @@
+"""A plan and its course as tables for the terminal."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from gaussad_cli.experiments.estimate import estimate, mended, read_speeds
+from gaussad_cli.experiments.execute import Setup
+from gaussad_cli.experiments.plan import Stage
+
+
+def show_plan(stages: Sequence[Stage], setup: Setup) -> str:
+    """Lay out the stages with the time and disk that they will take, and what there is.
+
+    Raises
+    ------
+    UserError
+        If a stage names what there is not.
+    """
+    speeds = read_speeds(setup.cache)
+    expected = [estimate(stage, setup.categories, setup.cache, str(setup.request.dataset)) for stage in stages]
+    seconds = [mended(one, speeds) for one in expected]
+    lines = [
+        [f"{number}", one.stage, one.work, duration(took), size(one.bytes) if one.bytes else ""]
+        for number, (one, took) in enumerate(zip(expected, seconds, strict=True), start=1)
+    ]
+    images = sum(len(category.train) + len(category.test) for category in setup.categories)
+    total = ["", "all", "", duration(sum(seconds)), size(sum(one.bytes for one in expected))]
+    learnt = "speeds measured here before" if speeds else "speeds of two CPU cores; measured ones will mend it"
+    return "\n".join(
+        [
+            f"Plan for {setup.request.dataset}: {len(setup.categories)} categories, {images} images",
+            *_columns([["", "stage", "work", "about", "disk"], *lines, total]),
+            f"Estimated by {learnt}. Free where the cache is: {size(_free(setup.cache))}.",
+        ]
+    )
+
+
+def show_times(took: Sequence[tuple[str, float]]) -> str:
+    """Lay out what every stage took."""
+    lines = [["stage", "took"], *([stage, duration(seconds)] for stage, seconds in took)]
+    return "\n".join(_columns([*lines, ["all", duration(sum(seconds for _, seconds in took))]]))
+
+
+def duration(seconds: float) -> str:
+    """Write a time as a person would: "12 s", "3 min", "2.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes as a person would: "0.1 MB", "2.5 GB"."""
+    return f"{count / 1e6:.1f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+
+
+def _free(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or will be."""
+    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    return shutil.disk_usage(there).free
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(
+            value.ljust(width) if number < len(widths) - 2 or len(widths) < 3 else value.rjust(width)
+            for number, (value, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
