@@ -8,8 +8,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
 from typing import IO
@@ -19,6 +19,8 @@ from gaussad_cli.errors import UserError
 # Process numbers tell writers apart on one machine only, and a cache may be shared by several (or by containers).
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _SURELY_OVER = 3600  # seconds since a temporary file was last written to
+LOCK = ".lock"  # of a folder that a process works in
+_LOOK_AGAIN = 0.1  # seconds between two looks at a lock that another process holds
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path | None = None) -> None:
@@ -94,3 +96,72 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- one process at a time ---
+
+
+@contextmanager
+def locked(folders: Iterable[Path], wait: bool = True) -> Iterator[bool]:
+    """Hold the locks of folders, so that no two processes do the same work there; gives whether they are held.
+
+    The system releases a lock with its process, however that ends: none is ever left over. Where the file system has
+    no locks, or cannot be written, the work goes on without: files are whole in any case.
+
+    Parameters
+    ----------
+    wait : whether to wait while other processes hold one of them; if not, False is given where they do
+    """
+    with ExitStack() as stack:
+        # In the same order in every process: no two ever wait for each other.
+        paths = sorted({folder / LOCK for folder in folders})
+        yield all(stack.enter_context(_holding(path, wait)) for path in paths)
+
+
+@contextmanager
+def _holding(path: Path, wait: bool) -> Iterator[bool]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while (file := _take(path)) is None and wait:
+            time.sleep(_LOOK_AGAIN)
+    except OSError:
+        yield True
+        return
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            with suppress(OSError):  # Windows keeps it: it is open
+                path.unlink()
+            file.close()
+
+
+def _take(path: Path) -> IO[bytes] | None:
+    """Return a lock's file, to be held open, or None if another process holds it."""
+    while True:
+        file = path.open("ab")
+        if not _lock(file):
+            file.close()
+            return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # its holder removed it since it was opened: it locks nothing any more
+
+
+def _lock(file: IO[bytes]) -> bool:
+    """Lock an open file if no other process has; where there are no locks, everybody has it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return True
+    return True

@@ -9,10 +9,11 @@ from gaussad_cli.evaluation.results import read_metrics
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
+FILES = (ROOT / "docs" / "files.md").read_text("utf-8")
 
 
 def test_features_made_elsewhere_are_dropped_in_and_evaluated(gaussad):
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (snippet,) = re.findall(r"```python\n(.*?)```", FILES, re.DOTALL)
     rng = np.random.default_rng(0)
     names = {
         "train_names": [f"train/good/{i}.png" for i in range(20)],

@@ -13,6 +13,7 @@ from gaussad_cli import __version__
 from gaussad_cli.cli.evaluate import evaluate
 from gaussad_cli.cli.features import augment_preview, extract, fit
 from gaussad_cli.cli.info import info
+from gaussad_cli.cli.report import report
 from gaussad_cli.cli.run import demo, run
 from gaussad_cli.cli.tables import tables
 from gaussad_cli.cli.train import train
@@ -43,7 +44,7 @@ def _root(
     pass
 
 
-for command in (extract, fit, evaluate, tables, run, demo, info, augment_preview):
+for command in (extract, fit, evaluate, tables, report, run, demo, info, augment_preview):
     app.command()(command)
 app.add_typer(train, name="train")
 

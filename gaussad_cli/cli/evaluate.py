@@ -14,12 +14,14 @@ from gaussad_cli.cli.options import (
     Components,
     Covariance,
     Fpr,
+    Jobs,
     Key,
     Levels,
     Mode,
     Neighbours,
     Out,
     Padding,
+    Scheduler,
     ScoreName,
     Thresholds,
     Var,
@@ -57,6 +59,8 @@ def evaluate(
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Also the AUROC of every number of kept components, for the report.")
     ] = False,
+    jobs: Jobs = 1,
+    scheduler: Scheduler = None,
 ) -> None:
     """Score the test sets by every fold and level; write AUROCs and distances to the results folder.
 
@@ -76,6 +80,7 @@ def evaluate(
     from gaussad_cli.evaluation.calibration import choose_methods, parse_targets
     from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, summarise, summarise_thresholds
     from gaussad_cli.evaluation.evaluate import Calibration
+    from gaussad_cli.evaluation.parallel import Distribution
     from gaussad_cli.evaluation.scorings import Setting, choose_scorings
 
     scorings = choose_scorings(score, Setting(mode, var, k, components, covariance))
@@ -85,7 +90,7 @@ def evaluate(
     selection = Selection(
         canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs
     )
-    outcome = evaluate_dataset(selection, scorings, out, calibration, sweep)
+    outcome = evaluate_dataset(selection, scorings, out, calibration, sweep, Distribution(jobs, scheduler))
     typer.echo(summarise(outcome.metrics, scorings))
     if outcome.thresholds is not None:
         typer.echo(f"\n{summarise_thresholds(outcome.thresholds)}")

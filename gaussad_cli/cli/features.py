@@ -18,12 +18,14 @@ from gaussad_cli.cli.options import (
     Device,
     Engine,
     Epochs,
+    Jobs,
     Key,
     Levels,
     MomentsOnly,
     Padding,
     Precision,
     Rules,
+    Scheduler,
     Seed,
     Verify,
     Weights,
@@ -60,6 +62,7 @@ def extract(
     moments_only: MomentsOnly = False,
     cache: Cache = Path("cache"),
     dataset: Dataset = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Run images through one or several backbones and cache the pooled features of every level.
 
@@ -69,6 +72,7 @@ def extract(
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --epochs 100
     """
+    from gaussad_cli.evaluation.cluster import extract_on_cluster
     from gaussad_cli.extraction.extract import Request, extract_dataset
 
     check_backbones(backbone, levels, padding)
@@ -93,7 +97,8 @@ def extract(
         seed,
         augmentation,
     )
-    report = extract_dataset(request, after_augmentation(moments_only, epochs))
+    after = after_augmentation(moments_only, epochs)
+    report = extract_dataset(request, after) if scheduler is None else extract_on_cluster(request, after, scheduler)
     note(str(report))
     for folder in report.folders:
         typer.echo(folder)
@@ -109,6 +114,8 @@ def fit(
     padding: Padding = None,
     epochs: WhichEpochs = None,
     key: Key = None,
+    jobs: Jobs = 1,
+    scheduler: Scheduler = None,
 ) -> None:
     """Fit one spectrum per category, level and fold to cached features.
 
@@ -117,10 +124,11 @@ def fit(
     Example: gaussad fit --backbone efficientnet-b4
     """
     from gaussad_cli.evaluation.dataset import Selection, fit_dataset
+    from gaussad_cli.evaluation.parallel import Distribution
 
-    report = fit_dataset(
-        Selection(canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs)
-    )
+    names = split_names(categories)
+    selection = Selection(canonical_name(backbone), cache, dataset, names, levels, padding, key, epochs)
+    report = fit_dataset(selection, Distribution(jobs, scheduler))
     note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
     typer.echo(report.folder)
     raise_problems(report.problem)

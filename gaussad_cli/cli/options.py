@@ -63,6 +63,10 @@ Cache = Annotated[Path, typer.Option(envvar="GAUSSAD_CACHE", help="Where feature
 Dataset = Annotated[Optional[str], typer.Option(help="Name in cache and results.  [default: the data folder's name]")]
 WhichDataset = Annotated[Optional[str], typer.Option(help="Which data set, where the cache holds several.")]
 Key = Annotated[Optional[str], typer.Option(help="Which extraction, where there are several: head of its key.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes at work on categories and levels.")]
+Scheduler = Annotated[
+    Optional[str], typer.Option(help="Address of a dask scheduler to work on instead, such as tcp://host:8786.")
+]
 ScoreName = Annotated[
     Optional[str],
     typer.Option(help="mahalanobis, l2, sed, ocsvm, knn, gmm or ood.  [default: all of Tables I and III]"),

@@ -17,12 +17,14 @@ from gaussad_cli.cli.options import (
     Device,
     Engine,
     Format,
+    Jobs,
     Levels,
     MomentsOnly,
     Out,
     Padding,
     Precision,
     Rules,
+    Scheduler,
     Seed,
     TableNumbers,
     Verify,
@@ -89,6 +91,8 @@ def run(
     out: Out = Path("results"),
     table: TableNumbers = None,
     style: Format = "text",
+    jobs: Jobs = 1,
+    scheduler: Scheduler = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the stages, and what they will take in time and disk.")
     ] = False,
@@ -102,6 +106,7 @@ def run(
 
     Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
     """
+    from gaussad_cli.evaluation.parallel import Distribution
     from gaussad_cli.experiments.config import Overrides
 
     check_tables(table, style)

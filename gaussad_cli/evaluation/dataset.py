@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from gaussad_cli.errors import UserError, interruptible
-from gaussad_cli.evaluation import results
+from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.calibration import mean_gaps, per_category
-from gaussad_cli.evaluation.evaluate import Calibration, evaluate_category
+from gaussad_cli.evaluation.evaluate import ByFold, Calibration, Evaluation, assemble, check_levels, score_level
 from gaussad_cli.evaluation.fitting import fit_level, store_spectra
+from gaussad_cli.evaluation.parallel import HERE, Distribution, run_tasks
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.evaluation.selection import select_categories, select_extraction, select_levels
 from gaussad_cli.evaluation.sweeping import sweep_category
@@ -60,17 +61,41 @@ class FitReport:
 
 
 @interruptible("interrupted. The spectra fitted so far are kept: run the same command again to go on.")
-def fit_dataset(selection: Selection) -> FitReport:
+def fit_dataset(selection: Selection, distribution: Distribution = HERE) -> FitReport:
     """Fit and store the spectra of every category, level and fold that are not stored yet."""
     extraction, names = selection.resolve()
-    fitted, problems = [], []
-    for name in tqdm(names, desc="fit", unit="category", disable=None, dynamic_ncols=True):
+    if not distribution.is_here:  # other processes may be in other folders
+        extraction = replace(extraction, folder=extraction.folder.resolve())
+    levels, problems = _levels_of(extraction, names, selection.levels)
+    tasks = [(extraction.folder / name, level) for name, several in levels.items() for level in several]
+    fitted = []
+    results_of = run_tasks(_fit_task, tasks, distribution)
+    for result in tqdm(results_of, total=len(tasks), desc="fit", unit="level", disable=None, dynamic_ncols=True):
+        if isinstance(result, UserError):
+            problems.append(str(result))
+        else:
+            fitted.append(result)
+    return FitReport(extraction.folder, sum(fitted), len(fitted) - sum(fitted), _joined(list(dict.fromkeys(problems))))
+
+
+def _levels_of(
+    extraction: Extraction, names: Sequence[str], wanted: str | None
+) -> tuple[dict[str, tuple[int, ...]], list[str]]:
+    """Return the levels of every category that has them, and what is wrong with the others."""
+    levels, problems = {}, []
+    for name in names:
         try:
-            levels = select_levels(extraction, name, selection.levels)
-            fitted += [_fit_and_store(extraction.folder / name, level) for level in levels]
+            levels[name] = select_levels(extraction, name, wanted)
         except UserError as problem:
             problems.append(str(problem))
-    return FitReport(extraction.folder, sum(fitted), len(fitted) - sum(fitted), _joined(problems))
+    return levels, problems
+
+
+def _fit_task(category: Path, level: int) -> bool | UserError:
+    try:
+        return _fit_and_store(category, level)
+    except UserError as problem:
+        return problem
 
 
 def fit_and_forget(category: Path) -> None:
@@ -112,12 +137,14 @@ def evaluate_dataset(
     out: Path,
     calibration: Calibration | None = None,
     sweep: bool = False,
+    distribution: Distribution = HERE,
 ) -> Outcome:
-    """Evaluate every category and write its rows before the next is begun.
+    """Evaluate every category and write its rows as soon as they are complete.
 
     Parameters
     ----------
     sweep : whether to evaluate every number of kept components too
+    distribution : where the levels are scored
 
     Raises
     ------
@@ -126,17 +153,26 @@ def evaluate_dataset(
         no AUROC, does not keep the others back: it is reported.
     """
     extraction, names = selection.resolve()
-    evaluations, problems = [], []
-    for name in tqdm(names, desc="evaluate", unit="category", disable=None, dynamic_ncols=True):
+    if not distribution.is_here:  # other processes may be in other folders
+        extraction = replace(extraction, folder=extraction.folder.resolve())
+    levels, problems = _levels_of(extraction, names, selection.levels)
+    tasks = [
+        _Task(extraction, name, level, tuple(scorings), calibration, sweep)
+        for name, several in levels.items()
+        for level in several
+    ]
+    scored = run_tasks(_score, [(task,) for task in tasks], distribution)
+    evaluations = []
+    for name in tqdm(levels, desc="evaluate", unit="category", disable=None, dynamic_ncols=True):
+        of_levels = [next(scored) for _ in levels[name]]
         try:
-            levels = select_levels(extraction, name, selection.levels)
-            evaluation = evaluate_category(extraction, name, levels, scorings, calibration)
-            sweeps = sweep_category(extraction, name, levels) if sweep else None
+            evaluation, sweeps = _put_together(extraction, name, levels[name], of_levels, scorings, calibration)
+            manifest = manifests.of_extraction(extraction, name, evaluation.metrics)
         except UserError as problem:
             problems.append(str(problem))
             continue
         rows = evaluation.metrics, evaluation.scores, evaluation.thresholds
-        results.save(out, extraction.dataset, name, *rows, sweeps=sweeps)
+        results.save(out, extraction.dataset, name, *rows, sweeps=sweeps, manifest=manifest)
         evaluations.append(evaluation)
         problems += [evaluation.warning] if evaluation.warning else []
     if not evaluations:
@@ -145,6 +181,50 @@ def evaluate_dataset(
     calibrated = [evaluation.thresholds for evaluation in evaluations if evaluation.thresholds is not None]
     thresholds = pd.concat(calibrated, ignore_index=True) if calibrated else None
     return Outcome(metrics, thresholds, results.metrics_path(out, extraction.dataset), _joined(problems))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One level of one category: what is done in parallel."""
+
+    extraction: Extraction
+    category: str
+    level: int
+    scorings: tuple[Scoring, ...]
+    calibration: Calibration | None
+    sweep: bool
+
+
+_Level = tuple[tuple[ByFold, ByFold], pd.DataFrame | None]  # distances, and rows of the sweep
+
+
+def _score(task: _Task) -> _Level | UserError:
+    """Score one level; what the user can put right is returned, so that it keeps no other category back."""
+    try:
+        where = task.extraction, task.category
+        scored = score_level(*where, task.level, task.scorings, task.calibration)
+        return scored, sweep_category(*where, [task.level]) if task.sweep else None
+    except UserError as problem:
+        return problem
+
+
+def _put_together(
+    extraction: Extraction,
+    category: str,
+    levels: Sequence[int],
+    of_levels: Sequence[_Level | UserError],
+    scorings: Sequence[Scoring],
+    calibration: Calibration | None,
+) -> tuple[Evaluation, pd.DataFrame | None]:
+    check_levels(category, levels, scorings, calibration)
+    scored, sweeps = {}, []
+    for level, one in zip(levels, of_levels, strict=True):
+        if isinstance(one, UserError):
+            raise one
+        scored[level] = one[0]
+        sweeps += [one[1]] if one[1] is not None else []
+    evaluation = assemble(extraction, category, scored, scorings, calibration)
+    return evaluation, pd.concat(sweeps, ignore_index=True) if sweeps else None
 
 
 def _joined(problems: Sequence[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -65,15 +65,40 @@ def evaluate_category(
     UserError
         If cached features are missing, damaged or not finite, or a score that weighs levels has only one.
     """
+    check_levels(category, levels, scorings, calibration)
+    by_level = {level: score_level(extraction, category, level, scorings, calibration) for level in levels}
+    return assemble(extraction, category, by_level, scorings, calibration)
+
+
+def check_levels(
+    category: str, levels: Sequence[int], scorings: Sequence[Scoring], calibration: Calibration | None
+) -> None:
+    """Check that scores that weigh levels have several, and no calibration: UserError if not."""
     if len(levels) == 1 and any(scoring.weighs_levels for scoring in scorings):
         raise UserError(f"--score ood weighs levels, and of '{category}' there is only level {levels[0]}: use several.")
     if calibration and any(scoring.weighs_levels for scoring in scorings):
         raise UserError("--threshold does not go with --score ood, which has learnt from anomalies.")
+
+
+def assemble(
+    extraction: store.Extraction,
+    category: str,
+    by_level: Mapping[int, tuple[ByFold, ByFold]],
+    scorings: Sequence[Scoring],
+    calibration: Calibration | None = None,
+) -> Evaluation:
+    """Make a category's rows of its levels' distances, and of the sum over them.
+
+    Parameters
+    ----------
+    by_level : of :func:`score_level`, in ascending order of levels
+    """
+    levels = list(by_level)
     images = store.read_manifest(extraction.split(category, "test")).images
     anomalous = np.array([image.label != NORMAL for image in images])
     identity = identify(extraction, category)
     metrics, scores, thresholds = [], [], []
-    scored = {str(level): _score_level(extraction, category, level, scorings, calibration) for level in levels}
+    scored = {str(level): one for level, one in by_level.items()}
     if len(levels) > 1:
         scored[sum_name(levels, extraction.recipe.n_levels)] = _weigh(list(scored.values()), scorings, anomalous)
     n_images = len(store.read_manifest(extraction.folder / category / "train").images)
@@ -132,7 +157,7 @@ def read_spectra(folder: Path, level: int) -> list[Spectrum]:
     return spectra
 
 
-def _score_level(
+def score_level(
     extraction: store.Extraction,
     category: str,
     level: int,

@@ -5,6 +5,7 @@
 ``<results>/<dataset>/sweeps.csv``: one row per level and number of kept components, PCA and NPCA, mean over folds.
 ``<results>/<dataset>/histories.csv``: one row per trained network, fold and epoch.
 ``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring, the distances behind every AUROC.
+``<results>/<dataset>/manifests/<backbone>-<key>.json``: what rows came of, see `manifests.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation import manifests
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
@@ -53,14 +55,20 @@ def save(
     thresholds: pd.DataFrame | None = None,
     histories: pd.DataFrame | None = None,
     sweeps: pd.DataFrame | None = None,
+    manifest: manifests.Manifest | None = None,
 ) -> None:
     """Put a category's rows into the results: rows of the same identity are replaced, no others touched.
+
+    Parameters
+    ----------
+    manifest : what the metrics came of
 
     Raises
     ------
     UserError
         If existing files are not gaussad's, or the folder cannot be written.
     """
+    merged = None if manifest is None else manifests.add(results / dataset, manifest)  # a damaged one: no rows either
     _merge(results / dataset / "scores" / f"{category}.csv", scores, SCORES)
     if thresholds is not None:
         _merge(thresholds_path(results, dataset), thresholds, THRESHOLDS)
@@ -69,6 +77,19 @@ def save(
     if sweeps is not None:
         _merge(results / dataset / "sweeps.csv", sweeps, SWEEPS)
     _merge(metrics_path(results, dataset), metrics, METRICS)
+    if merged is not None:
+        manifests.write(results / dataset, merged)
+
+
+def read_manifests(results: Path, dataset: str) -> list[manifests.Manifest]:
+    """Read all manifests of a data set, in the order of their files' names; none if results are older than manifests.
+
+    Raises
+    ------
+    UserError
+        If one is damaged.
+    """
+    return [manifests.read(path) for path in sorted((results / dataset / manifests.FOLDER).glob("*.json"))]
 
 
 def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:

@@ -17,11 +17,11 @@ from gaussad_cli.backbones.network import LevelNetwork, build_network
 from gaussad_cli.backbones.registry import Backbone, choose_padding, find_backbone
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.comparators.input_step import STEPS, choose_step, distances_by_step
-from gaussad_cli.comparators.ood import weigh_levels
+from gaussad_cli.comparators.ood import VALIDATION_SHARE, weigh_levels
 from gaussad_cli.datasets.folds import training_folds
 from gaussad_cli.datasets.index import NORMAL, find_categories
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation import results
+from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.dataset import Selection
 from gaussad_cli.evaluation.evaluate import identify, score_rows, sum_name
 from gaussad_cli.evaluation.fitting import fit_level
@@ -65,7 +65,9 @@ def evaluate_stepped(request: StepRequest) -> pd.DataFrame:
         images = read_manifest(extraction.split(name, "test")).images
         squares = _squares(request.data, name, images, backbone.input_size)
         rows, scores = _category(request, extraction, name, levels, (network, backbone, squares, device))
-        results.save(request.out, extraction.dataset, name, rows, scores)
+        settings = {"steps": list(_steps(request)), "validation_share": VALIDATION_SHARE, "device": device}
+        manifest = manifests.of_extraction(extraction, name, rows, settings)
+        results.save(request.out, extraction.dataset, name, rows, scores, manifest=manifest)
         metrics.append(rows)
     return pd.concat(metrics, ignore_index=True)
 
@@ -84,7 +86,7 @@ def _category(
     by_level = {level: fit_level(extraction.folder / category, level)[0] for level in levels}
     key = {**identify(extraction, category), "level": sum_name(levels, extraction.recipe.n_levels)}
     key |= {"score": "ood", "mode": "step" if request.step is None else f"step{request.step:g}", "var": None}
-    steps = STEPS if request.step is None else (request.step,)
+    steps = _steps(request)
     n_images = len(read_manifest(extraction.folder / category / "train").images)
     rows: list[dict[str, Any]] = []
     scores = []
@@ -101,6 +103,10 @@ def _category(
         rows[-1]["auroc"] = auroc(score[tested], anomalous[tested])
         scores.append(score)
     return pd.DataFrame(rows), score_rows(key, images, anomalous, scores)
+
+
+def _steps(request: StepRequest) -> tuple[float, ...]:
+    return STEPS if request.step is None else (request.step,)
 
 
 def _network(request: StepRequest, extraction: Extraction, levels: Sequence[int]) -> tuple[LevelNetwork, Backbone]:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,10 +16,10 @@ from gaussad_cli.backbones.registry import choose_padding, find_backbone
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.comparators.autoencoder import SIZE, TRUNK, resnet_autoencoder, train_autoencoder
 from gaussad_cli.comparators.classifier import pretrained_classifier, train_classifier
-from gaussad_cli.comparators.training import FoldScores, Network, TrainingOptions
+from gaussad_cli.comparators.training import RECIPE, FoldScores, Network, TrainingOptions
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation import results
+from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.evaluate import NETWORK, score_rows, undefined_auroc
 from gaussad_cli.evaluation.metrics import auroc
 from gaussad_cli.extraction.augment import Augmentation, read_rules
@@ -96,6 +97,7 @@ class _Kind:
     network: Network
     train: Callable[[Category, Augmentation, TrainingOptions, Path], list[FoldScores]]
     names: dict[str, str]  # of its scores, in results
+    folds: dict[str, Any]  # how images are split, for the manifest
 
 
 def train_classifiers(request: TrainingRequest, classifier: Classifier) -> Trained:
@@ -118,7 +120,7 @@ def train_classifiers(request: TrainingRequest, classifier: Classifier) -> Train
     ) -> list[FoldScores]:
         return train_classifier(category, network, augmentation, options, folder)
 
-    return _train_all(request, _Kind(identity, network, train, {"logit": "classifier"}))
+    return _train_all(request, _Kind(identity, network, train, {"logit": "classifier"}, manifests.STRATIFIED))
 
 
 def train_autoencoders(request: TrainingRequest, input_size: int = SIZE) -> Trained:
@@ -138,7 +140,8 @@ def train_autoencoders(request: TrainingRequest, input_size: int = SIZE) -> Trai
     ) -> list[FoldScores]:
         return train_autoencoder(category, augmentation, options, folder, network)
 
-    return _train_all(request, _Kind(identity, network, train, {"map_mean": "map-mean", "cca": "cca"}))
+    names = {"map_mean": "map-mean", "cca": "cca"}
+    return _train_all(request, _Kind(identity, network, train, names, manifests.KFOLD))
 
 
 def _train_all(request: TrainingRequest, kind: _Kind) -> Trained:
@@ -166,7 +169,9 @@ def _train_all(request: TrainingRequest, kind: _Kind) -> Trained:
         rows = pd.concat([rows for rows, _ in of_category], ignore_index=True)
         history = _history({**identity, "score": of_category[0][0]["score"].iloc[0]}, folds)
         scores = pd.concat([scores for _, scores in of_category], ignore_index=True)
-        results.save(request.out, dataset, category.name, rows, scores, histories=history)
+        labels = {image.name: image.label for image in (*category.train, *category.test)}
+        manifest = manifests.of_training(identity, folds[0].state.parent / RECIPE, labels, rows, kind.folds)
+        results.save(request.out, dataset, category.name, rows, scores, histories=history, manifest=manifest)
         metrics.append(rows)
         histories.append(history)
         anomalous = np.concatenate([fold.anomalous for fold in folds])

@@ -120,7 +120,7 @@ def override(steps: Sequence[Step], by: Overrides) -> list[Step]:
         raise UserError("--weights FILE is one backbone's: with several, say --weights NAME=FILE for each.")
     for name in by.weights:
         if name and name not in backbones:
-            raise UserError(f"--weights {name}=...: no step has this backbone.{did_you_mean(name, backbones)}")
+            raise UserError(f"--weights {name}=...: no step has this backbone. There are: {_names(sorted(backbones))}.")
     return list(dict.fromkeys(kept))
 
 

@@ -11,8 +11,10 @@ from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_
 from gaussad_cli.datasets.index import Category
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.calibration import TARGETS, choose_methods
+from gaussad_cli.evaluation.cluster import extract_on_cluster
 from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, fit_and_forget
 from gaussad_cli.evaluation.evaluate import Calibration
+from gaussad_cli.evaluation.parallel import HERE, Distribution
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS, Scoring, Setting, choose_scorings
 from gaussad_cli.evaluation.trained import Classifier, TrainingRequest, train_autoencoders, train_classifiers
 from gaussad_cli.experiments.config import PAPER
@@ -30,11 +32,13 @@ class Setup:
     request : of an extraction, without its backbones
     training : of a training
     categories : indexed
+    distribution : where evaluations run; extractions too, if that is a cluster
     """
 
     request: Request
     training: TrainingRequest
     categories: Sequence[Category]
+    distribution: Distribution = HERE
 
     @property
     def cache(self) -> Path:
@@ -69,12 +73,15 @@ def check(stages: Sequence[Stage]) -> None:
     Raises
     ------
     UserError
-        If a stage names a backbone, padding, level, or threshold method that there is not.
+        If a stage names a backbone, padding, level, weight file, or threshold method that there is not.
     """
     for stage in stages:
         names = stage.backbones if isinstance(stage, Extraction) else (stage.backbone,)
         padding = stage.padding if isinstance(stage, Training) else stage.source.padding
         levels = None if isinstance(stage, Training) else stage.source.levels
+        weights = stage.weights if isinstance(stage, Training) else stage.source.weights
+        if weights is not None and not weights.is_file():
+            raise UserError(f"no such weight file: {weights}.")
         for backbone in map(find_backbone, names):
             choose_padding(backbone, padding)
             parse_levels(levels, backbone.n_levels)
@@ -131,7 +138,9 @@ def _extract(stage: Extraction, setup: Setup, progress: Progress, say: Callable[
             padding=source.padding,
             epochs=epochs,
         )
-        report = extract_dataset(request, fit_and_forget if source.moments_only and epochs else None)
+        after = fit_and_forget if source.moments_only and epochs else None
+        scheduler = setup.distribution.scheduler
+        report = extract_on_cluster(request, after, scheduler) if scheduler else extract_dataset(request, after)
         say(str(report))
         if not report.categories:
             raise UserError(report.problem)
@@ -153,11 +162,12 @@ def _evaluate(stage: Evaluation, setup: Setup, progress: Progress) -> None:
     levels = stage.levels or source.levels
     there = _complete(folder, setup.categories)
     selection = Selection(stage.backbone, setup.cache, dataset, there, levels, key=key)
-    outcome = evaluate_dataset(selection, _scorings(stage.scores), setup.training.out, sweep=PAPER in stage.scores)
+    out, where = setup.training.out, setup.distribution
+    outcome = evaluate_dataset(selection, _scorings(stage.scores), out, None, PAPER in stage.scores, where)
     progress.problems += [outcome.problem] if outcome.problem else []
     if stage.thresholds:
         calibration = Calibration(choose_methods(stage.thresholds), TARGETS)
-        evaluate_dataset(selection, (Scoring("mahalanobis"),), setup.training.out, calibration)
+        evaluate_dataset(selection, (Scoring("mahalanobis"),), out, calibration, distribution=where)
 
 
 def _complete(folder: Path, categories: Sequence[Category]) -> list[str]:

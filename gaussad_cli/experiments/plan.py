@@ -8,7 +8,6 @@ from pathlib import Path
 
 from gaussad_cli.experiments.config import PAPER, SCORES, Overrides, Step, weights_of
 
-
 _SHOWN = 3  # backbones named in a stage's name
 
 

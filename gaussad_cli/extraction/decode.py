@@ -21,6 +21,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from gaussad_cli.errors import ImageError
 
+MOST_PIXELS = 8192 * 8192  # of an image, as its file claims: a small file can claim what no memory holds
+
 
 @dataclass(frozen=True)
 class Squares:
@@ -70,14 +72,16 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
         See :func:`read_squares`.
     """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            warnings.simplefilter("ignore")  # about odd metadata; what cannot be decoded raises
+        # Warnings are about odd metadata; what cannot be decoded raises.
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
             is_png, upright = image.format == "PNG", _upright(image)
             pixels = np.asarray(upright if upright.mode in _PLAIN else upright.convert("RGB"))
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image{'' if content else ' (it is empty)'}: {_REMEDY}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{path} claims more pixels than can be meant: {_REMEDY}") from None
+        raise ImageError(f"{path} claims more than {MOST_PIXELS} pixels: make it smaller, {_REMEDY}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise ImageError(f"cannot read the image {path} ({error}): {_REMEDY}") from None
     if pixels.dtype == np.uint8:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine, usable_cores
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
 from gaussad_cli.extraction.store import Recipe, backbone_folder, split_folder
+from gaussad_cli.files import locked
 
 
 @dataclass(frozen=True)
@@ -162,19 +165,37 @@ def _target(request: Request, name: str, choice: Choice) -> Target:
 def _extract_categories(
     extractors: Sequence[Extractor], categories: Sequence[Category], augmented: Callable[[Path], object] | None
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Extract one category after the other; return images extracted, and problems with images, by category."""
+    """Extract one category after the other, those that another process is at last.
+
+    Returns images extracted, and problems with images, by category.
+    """
     extracted, problems = {}, {}
-    for category in categories:
-        try:
-            extracted[category.name] = sum(_extract_category(extractor, category) for extractor in extractors)
-        except ImageError as problem:
-            problems[category.name] = str(problem)
-            continue
-        if augmented and extractors[-1].augmentation:
-            for target in extractors[-1].targets:
-                folder = split_folder(extractors[-1].cache, extractors[-1].dataset, target.recipe, category.name, "")
-                augmented(folder)
+    waiting = deque((category, False) for category in categories)
+    while waiting:
+        category, wait = waiting.popleft()
+        with locked(_folders(extractors, category), wait) as is_ours:
+            if not is_ours:
+                tqdm.write(f"{category.name}: another gaussad process is at it; it comes last here.", file=sys.stderr)
+                waiting.append((category, True))
+                continue
+            try:
+                extracted[category.name] = sum(_extract_category(extractor, category) for extractor in extractors)
+            except ImageError as problem:
+                problems[category.name] = str(problem)
+                continue
+            if augmented and extractors[-1].augmentation:
+                for folder in _folders(extractors[-1:], category):
+                    augmented(folder)
     return extracted, problems
+
+
+def _folders(extractors: Sequence[Extractor], category: Category) -> list[Path]:
+    """Return a category's folders in the cache."""
+    return [
+        split_folder(extractor.cache, extractor.dataset, target.recipe, category.name, "")
+        for extractor in extractors
+        for target in extractor.targets
+    ]
 
 
 def _extract_category(extractor: Extractor, category: Category) -> int:

@@ -159,7 +159,7 @@ class Extractor:
         with _pool(self.workers) as decoders, _pool(min(self.workers, 1)) as network:
             for batch, result in self._flow(work, augmenter, decoders, network):
                 parts.setdefault(batch.start, []).append(result)
-                hashes |= zip((view.number for view in batch.views), result[0], strict=True)
+                _note(hashes, batch.views, result[0])
                 done += len(batch.views) * len(batch.plans)
                 advance(len(batch.views) * len(batch.plans))
                 if batch.is_last:
@@ -285,6 +285,13 @@ def _joined(parts: Sequence[tuple[list[str], list[Features]]]) -> tuple[list[str
 
 def _entries(images: Sequence[ImageFile], hashes: dict[int, str]) -> tuple[store.ImageEntry, ...]:
     return tuple(store.ImageEntry(image.name, image.label, hashes[i]) for i, image in enumerate(images))
+
+
+def _note(hashes: dict[int, str], views: Sequence[_View], read: Sequence[str]) -> None:
+    """Note the hashes of images just read, which must be those of every reading before: a split has one per image."""
+    for view, sha256 in zip(views, read, strict=True):
+        if hashes.setdefault(view.number, sha256) != sha256:
+            raise ImageError(f"the image {view.image.path} changed while it was worked on: run again when it is final.")
 
 
 def _content_hash(image: ImageFile) -> str:

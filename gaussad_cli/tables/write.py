@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gaussad_cli.errors import UserError
@@ -10,24 +11,34 @@ from gaussad_cli.evaluation.results import metrics_path, read_metrics
 from gaussad_cli.files import write_whole
 from gaussad_cli.tables.build import build_tables
 from gaussad_cli.tables.cells import Table
-from gaussad_cli.tables.render import render_all
-
-STYLES = {"text": "txt", "markdown": "md", "csv": "csv"}  # format -> suffix
+from gaussad_cli.tables.render import STYLES, render_all
 
 
-def write_tables(
+@dataclass(frozen=True)
+class Built:
+    """Tables that were measured, by number, and the folder they are written to."""
+
+    folder: Path
+    by_number: Mapping[int, Sequence[Table]]
+
+    @property
+    def tables(self) -> list[Table]:
+        """All of them, in order."""
+        return [table for group in self.by_number.values() for table in group]
+
+
+def build_all(
     numbers: Sequence[int],
     backbones: Sequence[str] | None,
     results: Path,
     dataset: str | None,
-    style: str,
     categories: Sequence[str] | None = None,
-) -> tuple[Path, str]:
-    """Build the tables, write each in every format to ``<results>/<dataset>/tables/``, and return one format's text.
+) -> Built:
+    """Build tables from the results.
 
     Parameters
     ----------
-    categories : only these; None for all in the results
+    backbones, categories : only these; None for all in the results
 
     Raises
     ------
@@ -38,15 +49,23 @@ def write_tables(
     if categories is not None:
         metrics = metrics[metrics["category"].isin(categories)]
     built = {number: build_tables(number, metrics, backbones) for number in numbers}
-    tables = [table for group in built.values() for table in group]
-    if not tables:
+    if not any(built.values()):
         raise UserError(_nothing(numbers, backbones, sorted(set(metrics["backbone"]))))
-    folder = metrics_path(results, str(metrics["dataset"].iloc[0])).parent / "tables"
-    for number, group in built.items():
-        for each, suffix in STYLES.items():
+    return Built(metrics_path(results, str(metrics["dataset"].iloc[0])).parent / "tables", built)
+
+
+def write_all(built: Built) -> None:
+    """Write every table in every format, to ``<results>/<dataset>/tables/``.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written.
+    """
+    for number, group in built.by_number.items():
+        for style, suffix in STYLES.items():
             if group:
-                _write(folder / f"table_{number}.{suffix}", group, each)
-    return folder, render_all(tables, style)
+                _write(built.folder / f"table_{number}.{suffix}", group, style)
 
 
 def _write(path: Path, tables: Sequence[Table], style: str) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from gaussad_cli import cli
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import STOPPED, ImageError
 from gaussad_cli.extraction import extract, pipeline
@@ -52,7 +51,7 @@ def test_among_the_images(gaussad, tiny, monkeypatch):
     ("command", "where", "fragment"),
     [
         ("fit", "fit_level", "spectra"),
-        ("evaluate", "evaluate_category", "rows of the categories before"),
+        ("evaluate", "score_level", "rows of the categories before"),
         ("evaluate", "select_extraction", "--categories"),
     ],
 )
@@ -62,7 +61,7 @@ def test_while_features_are_fitted_or_evaluated(gaussad, extracted, monkeypatch,
 
 
 def test_where_no_command_has_more_to_say(gaussad, monkeypatch):
-    monkeypatch.setattr(cli, "_render_tables", interrupt)
+    monkeypatch.setattr("gaussad_cli.tables.write.build_all", interrupt)
     assert_interrupted(gaussad("tables"))
 
 

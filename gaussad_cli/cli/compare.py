@@ -1,0 +1,55 @@
+"""Results beside results: compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from gaussad_cli.cli.options import canonical_names, note
+from gaussad_cli.errors import UserError
+
+FORMATS = ("text", "csv")
+DIFFERENT = 3  # exit status where that was asked for
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, or a data set's folder in one.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other one; may be the same, with --key-a and --key-b.")],
+    dataset: Annotated[Optional[str], typer.Option(help="Which data set, where a folder holds several.")] = None,
+    backbone: Annotated[Optional[list[str]], typer.Option(help="Only these; repeatable.  [default: all]")] = None,
+    score: Annotated[
+        Optional[list[str]], typer.Option(help="Only these, such as mahalanobis; repeatable.  [default: all]")
+    ] = None,
+    key_a: Annotated[Optional[str], typer.Option(help="Which variant of a backbone in A: head of its key.")] = None,
+    key_b: Annotated[Optional[str], typer.Option(help="Which variant of a backbone in B.")] = None,
+    min_difference: Annotated[
+        float, typer.Option(min=0.0, help="Percentage points of AUROC that a cell must differ by more than.")
+    ] = 0.0,
+    style: Annotated[str, typer.Option("--format", help="text, or csv of all differing cells and tests.")] = "text",
+    fail_on_difference: Annotated[
+        bool, typer.Option("--fail-on-difference", help="Exit 3 if a cell of both differs by more than that.")
+    ] = False,
+) -> None:
+    """Compare two results folders: what differs in their manifests, which AUROCs differ, and whether by chance.
+
+    Rows are matched by category, backbone, epochs, level, score, mode, var and fold; weights, padding and key may
+    differ. Over categories, mean differences are tested by an exact sign-flip permutation test, Holm-corrected.
+
+    Example: gaussad compare results ../other/results --backbone efficientnet-b4
+
+    Example: gaussad compare results results --key-a 8ce7 --key-b 0058 --min-difference 0.5
+    """
+    if style not in FORMATS:
+        raise UserError(f"unknown format '{style}'. Known: {', '.join(FORMATS)}.")
+    from gaussad_cli.tables.compare import Choice, compare_sides, read_side
+    from gaussad_cli.tables.differences import as_csv, as_text, summary
+
+    choice = Choice(tuple(canonical_names(backbone or [])), tuple(score or ()), key_a, key_b)
+    comparison = compare_sides(read_side("A", a, dataset), read_side("B", b, dataset), choice)
+    if style == "csv":
+        note(summary(comparison))
+    typer.echo((as_csv if style == "csv" else as_text)(comparison, min_difference), nl=False)
+    if fail_on_difference and len(comparison.beyond(min_difference)):
+        raise typer.Exit(DIFFERENT)

@@ -1,0 +1,234 @@
+"""Why an image scored as it did: at which levels, where, and along which components. What `gaussad explain` does."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gaussad_cli.backbones.network import LevelNetwork, normalise
+from gaussad_cli.backbones.registry import Backbone
+from gaussad_cli.datasets.index import SUFFIXES
+from gaussad_cli.detector.attribution import Directions, Located, direct, locate, normal_pattern, typical_distance
+from gaussad_cli.detector.model import LevelModel, Model
+from gaussad_cli.detector.network import find_source
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.decode import read_squares
+from gaussad_cli.gaussian.moments import Array
+
+MOST_NORMAL = 20  # images that the normal pattern is the mean of, at most
+
+
+@dataclass(frozen=True)
+class LevelShare:
+    """One level's distance, beside the root mean square of the training images'."""
+
+    level: int
+    distance: float
+    typical: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times the training images'."""
+        return self.distance / self.typical if self.typical else float("nan")
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one image scored as it did.
+
+    Attributes
+    ----------
+    name : of the image
+    square : (size, size, 3) uint8 RGB, as the network sees it
+    score, threshold, p_value : of the image; anomalous if the score is greater than the threshold
+    levels : every level's distance
+    level : the one that the rest is about
+    located, directions : where, and along which components
+    centred : whether the normal pattern was taken away
+    """
+
+    name: str
+    square: NDArray[np.uint8]
+    score: float
+    threshold: float
+    p_value: float
+    levels: tuple[LevelShare, ...]
+    level: int
+    located: Located
+    directions: Directions
+    centred: bool
+
+    def row(self) -> dict[str, Any]:
+        """Return the numbers, JSON-able."""
+        return {
+            "image": self.name,
+            "score": self.score,
+            "threshold": self.threshold if np.isfinite(self.threshold) else None,  # JSON has no infinity
+            "p_value": self.p_value,
+            "anomalous": self.anomalous,
+            "level": self.level,
+            "levels": [{**asdict(one), "ratio": one.ratio} for one in self.levels],
+            "groups": [asdict(group) for group in self.directions.groups],
+            "components": [asdict(component) for component in self.directions.largest],
+        }
+
+    def table(self) -> str:
+        """Return the numbers as text."""
+        lines = [self.headline, "  level  distance  training  ratio"]
+        lines += [
+            f"  {one.level:5d}  {one.distance:8.2f}  {one.typical:8.2f}  {one.ratio:5.2f}"
+            f"{'  <' if one.level == self.level else ''}"
+            for one in self.levels
+        ]
+        lines += [f"  of level {self.level}'s squared distance:"]
+        lines += [
+            f"    {group.name:8s}  {group.size:5d} {'dimensions' if group.name == 'outside' else 'components'}  "
+            f"{100 * group.share:5.1f} %  (training images {100 * group.expected:.1f} %)"
+            for group in self.directions.groups
+        ]
+        lines += [
+            f"    component {one.number:5d}  {100 * one.share:5.1f} %  {one.deviations:+.1f} std"
+            for one in self.directions.largest
+        ]
+        return "\n".join(lines)
+
+    @property
+    def anomalous(self) -> bool:
+        """The decision."""
+        return self.score > self.threshold
+
+    @property
+    def headline(self) -> str:
+        """Name, score and decision in one line."""
+        decision = "anomalous" if self.anomalous else "normal"
+        return (
+            f"{self.name}: {decision}, score {self.score:.2f} (threshold {self.threshold:.2f}), p = {self.p_value:.3g}"
+        )
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A model and the network it looks through.
+
+    Attributes
+    ----------
+    pattern : of normal images, taken away before the maps are made; see :mod:`gaussad_cli.detector.attribution`
+    """
+
+    model: Model
+    network: LevelNetwork
+    backbone: Backbone
+    pattern: Mapping[int, Array] | None = None
+
+    def read(self, path: Path) -> NDArray[np.uint8]:
+        """Read an image as the network sees it, (size, size, 3) uint8 RGB."""
+        return read_squares(path, [self.backbone.input_size]).by_size[self.backbone.input_size]
+
+    def feature_maps(self, square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
+        """Return every level's feature map (D, H, W) of one image."""
+        with torch.inference_mode():
+            maps = self.network.feature_maps(normalise(torch.from_numpy(square[None]), self.backbone))
+            return {level: one[0].float().numpy() for level, one in zip(self.network.levels, maps, strict=True)}
+
+    def explain(self, square: NDArray[np.uint8], name: str, level: int | None = None) -> Explanation:
+        """Explain the score of one image.
+
+        Parameters
+        ----------
+        level : to look at; None: the one whose distance is the greatest multiple of the training images'
+        """
+        maps = self.feature_maps(square)
+        pooled = {number: one.mean(axis=2).mean(axis=1) for number, one in maps.items()}
+        shares = tuple(_share(one, pooled[one.level]) for one in self.model.levels)
+        score = float(np.mean([share.distance for share in shares]))
+        chosen = max(shares, key=lambda share: share.ratio).level if level is None else level
+        of_level = next(one for one in self.model.levels if one.level == chosen)
+        gaussian = of_level.spectrum, of_level.shrinkage
+        calibration = self.model.calibration
+        return Explanation(
+            name=name,
+            square=square,
+            score=score,
+            threshold=float(calibration.threshold),
+            p_value=float(calibration.p_values(np.array([score]))[0]),
+            levels=shares,
+            level=chosen,
+            located=locate(*gaussian, maps[chosen], self.pattern[chosen] if self.pattern else None),
+            directions=direct(*gaussian, pooled[chosen]),
+            centred=self.pattern is not None,
+        )
+
+
+def open_explainer(model: Model, weights: Path | None, normal: Path | None) -> Explainer:
+    """Build the network that a model looks through.
+
+    Parameters
+    ----------
+    weights : the backbone's weight file; None: the published one
+    normal : folder of normal images whose pattern is taken away
+
+    Raises
+    ------
+    UserError
+        If the weights are not the model's, or the folder holds no image or one that cannot be read.
+    """
+    paths = [] if normal is None else _some_images(normal)
+    source = find_source(model, weights)
+    explainer = Explainer(model, source.build(), source.backbone)
+    if not paths:
+        return explainer
+    bar = tqdm(paths, desc="normal images", unit="image", leave=False, disable=None, dynamic_ncols=True)
+    pattern = normal_pattern(explainer.feature_maps(explainer.read(path)) for path in bar)
+    return replace(explainer, pattern=pattern)
+
+
+def check_level(model: Model, level: int | None) -> None:
+    """Make sure that a model has that level.
+
+    Raises
+    ------
+    UserError
+        If it has not; names those it has.
+    """
+    if level is not None and level not in model.level_numbers:
+        raise UserError(f"--level {level}: the model has --level {', '.join(map(str, model.level_numbers))}.")
+
+
+def picture_names(images: Sequence[Path]) -> list[str]:
+    """Name a picture per image: by its path below the folder that all share, and never as an image itself."""
+    try:
+        folder = Path(os.path.commonpath([image.absolute().parent for image in images]))
+        stems = ["-".join(image.absolute().relative_to(folder).with_suffix("").parts) for image in images]
+    except ValueError:  # on several drives, on Windows
+        stems = [image.stem for image in images]
+    seen: Counter[str] = Counter()
+    names = []
+    for stem in stems:
+        seen[stem] += 1
+        names.append(f"{stem}-explained{'' if seen[stem] == 1 else f'-{seen[stem]}'}.png")
+    return names
+
+
+def _some_images(folder: Path) -> list[Path]:
+    """Return at most `MOST_NORMAL` of a folder's images, evenly spaced."""
+    if not folder.is_dir():
+        raise UserError(f"no such folder: {folder}. Give one of normal images with --normal.")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise UserError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): give one that does with --normal.")
+    chosen = np.linspace(0, len(paths) - 1, min(len(paths), MOST_NORMAL)).round().astype(int)
+    return [paths[i] for i in chosen]
+
+
+def _share(level: LevelModel, pooled: NDArray[np.float32]) -> LevelShare:
+    distance = float(level.score(pooled[None])[0])
+    return LevelShare(level.level, distance, typical_distance(level.spectrum, level.shrinkage))

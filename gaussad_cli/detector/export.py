@@ -1,0 +1,171 @@
+"""A model as one ONNX file that is held against the model itself before it is written. What `gaussad export` does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from gaussad_cli.detector.model import Model
+from gaussad_cli.detector.network import Source, find_source
+from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, build_graph, noise
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.decode import decode_pixels
+from gaussad_cli.extraction.engine import Choice, build_engine, usable_cores
+from gaussad_cli.files import write_whole
+from gaussad_cli.gaussian.moments import Array
+
+FORMATS = ("onnx",)
+N_RANDOM = 3  # images that the scores are compared on, where none are given
+_TIMED_RUNS, _TIMED_SECONDS = 30, 2.0  # per latency; whichever is reached first
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median milliseconds per image, one image at a time, on one thread and on all."""
+
+    one_thread: float
+    all_threads: float
+    threads: int
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, and what was measured on it.
+
+    Attributes
+    ----------
+    path, size : the file, and its bytes
+    input, batched : what it takes; see :class:`gaussad_cli.detector.onnx_graph.Graph`
+    difference : the greatest relative difference between its scores and the model's own
+    images, random : how many images that was measured on, and whether they were random
+    latency : of one image
+    """
+
+    path: Path
+    size: int
+    input: str
+    batched: bool
+    difference: float
+    images: int
+    random: bool
+    latency: Latency
+
+    def __str__(self) -> str:
+        latency = self.latency
+        of_all = f", {latency.all_threads:.1f} on {latency.threads}" if latency.threads > 1 else ""
+        return "\n".join(
+            (
+                f"{self.path}: {self.size / 1e6:.1f} MB",
+                f"input: {self.input}",
+                f"latency: {latency.one_thread:.1f} ms an image on one thread{of_all}",
+                f"greatest relative difference from the model's own scores: {self.difference:.1e} "
+                f"({self.images} {'random images' if self.random else 'images'})",
+            )
+        )
+
+
+def export_model(
+    model: Model, weights: Path | None, out: Path, rule: str, resize: bool, images: Sequence[Path]
+) -> Exported:
+    """Write a model as an ONNX file, if its scores in ONNX Runtime are the model's own.
+
+    Parameters
+    ----------
+    weights : the backbone's weight file; None: the published one
+    rule : what the file takes, one of `INPUTS`
+    resize : whether it takes any height and width, and resizes itself
+    images : to compare scores on; random ones if there are none
+
+    Raises
+    ------
+    UserError
+        If an option, the weights, or an image cannot be used, the network cannot be exported, the scores differ, or
+        the file cannot be written.
+    """
+    known = next((one for one in INPUTS if one == rule), None)
+    if known is None:
+        raise UserError(f"unknown --input '{rule}'. Known: {', '.join(INPUTS)}.")
+    if model.backbone.precision != "fp32":
+        raise UserError(
+            f"the model was fitted to features computed in {model.backbone.precision}, an ONNX file computes in fp32: "
+            "train it with --precision fp32 to export it."
+        )
+    pixels = [_read(path) for path in images]
+    source = find_source(model, weights)
+    graph = build_graph(model, source.build(), source.backbone, known, resize)
+    difference = _compare(graph, model, source, pixels or list(_random(graph)))
+    write_whole(out, lambda file: file.write(graph.content))
+    return Exported(
+        out, len(graph.content), graph.describe_input(), graph.batched, difference, len(pixels) or N_RANDOM,
+        not pixels, measure_latency(graph),
+    )  # fmt: skip
+
+
+def own_scores(model: Model, source: Source, squares: NDArray[np.uint8]) -> Array:
+    """Return a model's scores (n,) of images (n, size, size, 3) uint8 RGB, by the engine it was fitted with."""
+    choice = Choice("torch" if model.backbone.engine == "torch" else "onnx", "cpu", "fp32")
+    with TemporaryDirectory() as scratch:
+        engine = build_engine(choice, source.backbone, source.padding, source.levels, source.checkpoint, Path(scratch))
+        return model.score(engine.run(squares))
+
+
+def greatest_difference(graph: Graph, images: Sequence[NDArray[np.uint8]], expected: Array) -> float:
+    """Return the greatest relative difference between a graph's scores of images and expected ones (n,)."""
+    session = graph.session(usable_cores())
+    scores = np.concatenate([session.run(["score"], graph.feed(image))[0] for image in images])
+    return float(np.abs(scores / expected - 1.0).max())
+
+
+def measure_latency(graph: Graph) -> Latency:
+    """Time one image at a time, on one thread and on all usable cores."""
+    threads = usable_cores()
+    one = _median_milliseconds(graph, 1)
+    return Latency(one, one if threads == 1 else _median_milliseconds(graph, threads), threads)
+
+
+def _compare(graph: Graph, model: Model, source: Source, pixels: Sequence[NDArray[np.uint8]]) -> float:
+    side = (graph.size, graph.size)
+    squares = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in pixels]).astype(np.uint8)
+    expected = own_scores(model, source, squares)
+    difference = greatest_difference(graph, pixels if graph.resize else list(squares), expected)
+    if not difference <= TOLERANCE:  # NaN is no agreement either
+        raise UserError(
+            f"the exported {model.backbone.name} does not score as the model does (relative difference "
+            f"{difference:.2g}, {TOLERANCE:g} is allowed): nothing was written. Train with another backbone or "
+            "other levels."
+        )
+    return difference
+
+
+def _read(path: Path) -> NDArray[np.uint8]:
+    """Read an image at its own size, (H, W, 3) uint8 RGB."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror}.") from None
+    pixels = decode_pixels(content, path)
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def _random(graph: Graph) -> NDArray[np.uint8]:
+    """Return random images of the graph's own size; not square where it resizes them."""
+    height, width = (graph.size * 5 // 4, graph.size * 3 // 2) if graph.resize else (graph.size, graph.size)
+    return noise(N_RANDOM, height, width)
+
+
+def _median_milliseconds(graph: Graph, threads: int) -> float:
+    session, feed = graph.session(threads), graph.feed(noise(1, graph.size, graph.size)[0])
+    session.run(None, feed)  # the first one allocates
+    seconds: list[float] = []
+    while len(seconds) < _TIMED_RUNS and sum(seconds) < _TIMED_SECONDS:
+        start = time.perf_counter()
+        session.run(None, feed)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds))

@@ -1,0 +1,162 @@
+"""What a detector is: the network it looks through, a Gaussian per level, and a calibrated threshold."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from gaussad_cli.gaussian import distances
+from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
+from gaussad_cli.gaussian.moments import Array, centre
+from gaussad_cli.gaussian.shrinkage import Shrinkage, shrink
+from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
+
+
+@dataclass(frozen=True)
+class BackboneIdentity:
+    """The network and all that changes its features: what an image's features must come from to be scored.
+
+    Attributes
+    ----------
+    name : such as "efficientnet-b4"
+    weights, weights_sha256 : label in results, and hash of the weight file
+    padding : "paper", "tf" or "native"
+    input_size : pixels
+    mean, std : per-channel normalisation of RGB in [0, 1]
+    preprocessing : name of the rule from file to network input
+    engine, precision : what computed the features of the training images
+    """
+
+    name: str
+    weights: str
+    weights_sha256: str
+    padding: str
+    input_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    preprocessing: str
+    engine: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class LevelModel:
+    """The Gaussian of one level, fitted to n images, and what it takes to add images to it later.
+
+    Attributes
+    ----------
+    level : 1 is the first
+    spectrum : of the n images. Its fourth moments are empty: the shrinkage that they give is here
+    shrinkage : of the kept components
+    compression : which components those are
+    third : (D,), the sum over images of |y|^2 y, with y the deviation from the mean
+    fourth : the sum over images of |y|^4
+    """
+
+    level: int
+    spectrum: Spectrum
+    shrinkage: Shrinkage
+    compression: Compression
+    third: Array
+    fourth: float
+
+    @property
+    def n(self) -> int:
+        """The number of images."""
+        return self.spectrum.n
+
+    def score(self, features: NDArray[Any]) -> Array:
+        """Return the Mahalanobis distances of features (m, D), (m,) float64."""
+        with threadpool_limits(1, user_api="blas"):  # small matrices: threads cost more than they give
+            projection = distances.project(self.spectrum, features)
+            return distances.mahalanobis(projection, self.spectrum, self.shrinkage)
+
+
+def fit_level(level: int, features: NDArray[Any], compression: Compression = NO_COMPRESSION) -> LevelModel:
+    """Fit the Gaussian of one level to features (n, D), n >= 2.
+
+    Raises
+    ------
+    ValueError
+        If features are not of that form, or not finite.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        spectrum = fit_spectrum(features)
+        _, _, deviations = centre(features)
+        squared = np.square(deviations).sum(axis=1)
+        third, fourth = squared @ deviations, float(squared @ squared)
+    return LevelModel(
+        level, without_fourth_moments(spectrum), shrink(spectrum, compression), compression, third, fourth
+    )
+
+
+def without_fourth_moments(spectrum: Spectrum) -> Spectrum:
+    """Return a spectrum that only a known shrinkage goes with: to shrink it again is an error, not a wrong number."""
+    return dataclasses.replace(spectrum, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far normal images are from a Gaussian that was not fitted to them, and the threshold that follows.
+
+    Attributes
+    ----------
+    distances : (k,), ascending
+    fpr : the false-positive rate that was asked for
+    threshold : an image is anomalous if its distance is greater
+    """
+
+    distances: Array
+    fpr: float
+    threshold: float
+
+    def p_values(self, distance: Array) -> Array:
+        """Return the share of normal images at least as far as each distance (m,), counting the image itself; (m,)."""
+        k = self.distances.size
+        return (k - np.searchsorted(self.distances, distance, side="left") + 1) / (k + 1)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A detector.
+
+    Attributes
+    ----------
+    backbone : what features must come from
+    levels : a Gaussian each, in ascending order; the score is the mean of their distances
+    calibration : threshold and p-values
+    provenance : where the model comes from, JSON-able
+    hashes : heads of the SHA-256 of the images it was fitted to, 16 hexadecimal digits each
+    """
+
+    backbone: BackboneIdentity
+    levels: tuple[LevelModel, ...]
+    calibration: Calibration
+    provenance: Mapping[str, Any]
+    hashes: tuple[str, ...] = ()
+
+    @property
+    def level_numbers(self) -> tuple[int, ...]:
+        """The levels, ascending."""
+        return tuple(level.level for level in self.levels)
+
+    def level_scores(self, features: Mapping[int, NDArray[Any]]) -> dict[int, Array]:
+        """Return level -> distances (m,) of features, level -> (m, D)."""
+        return {level.level: level.score(features[level.level]) for level in self.levels}
+
+    def score(self, features: Mapping[int, NDArray[Any]]) -> Array:
+        """Return the score (m,) of features, level -> (m, D): the greater, the more anomalous."""
+        return combine(self.level_scores(features))
+
+
+def combine(by_level: Mapping[int, Array]) -> Array:
+    """Return the score (m,) of distances per level: one level's own, or the mean, which ranks as the paper's sum."""
+    if len(by_level) == 1:
+        return next(iter(by_level.values()))
+    return np.stack(list(by_level.values())).mean(axis=0)

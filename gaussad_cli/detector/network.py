@@ -1,0 +1,67 @@
+"""The network that a model looks through, with the very weights it was fitted with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from gaussad_cli.backbones.network import LevelNetwork, build_network
+from gaussad_cli.backbones.registry import Backbone, Padding, find_backbone
+from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint
+from gaussad_cli.detector.model import BackboneIdentity, Model
+from gaussad_cli.errors import UserError
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model's network is built from."""
+
+    backbone: Backbone
+    padding: Padding
+    checkpoint: Checkpoint
+    levels: tuple[int, ...]
+
+    def build(self) -> LevelNetwork:
+        """Build the network, in evaluation mode.
+
+        Raises
+        ------
+        UserError
+            If the checkpoint does not fit.
+        """
+        return build_network(self.backbone, self.padding, self.levels, self.checkpoint)
+
+
+def find_source(model: Model, weights: Path | None) -> Source:
+    """Find a model's backbone and weights on this machine, and make sure that they are those it was fitted with.
+
+    Parameters
+    ----------
+    weights : the weight file; None: the backbone's published one
+
+    Raises
+    ------
+    UserError
+        If the weights cannot be read or are others, or this gaussad would feed the network otherwise.
+    """
+    identity = model.backbone
+    backbone = find_backbone(identity.name)
+    _check_input(identity, backbone)
+    checkpoint = find_checkpoint(backbone, weights, verify=False)  # the model's own hash says more than the file's name
+    if checkpoint.sha256 != identity.weights_sha256:
+        raise UserError(
+            f"{checkpoint.path} is not what the model was fitted with: its SHA-256 begins with "
+            f"{checkpoint.sha256[:8]}, not {identity.weights_sha256[:8]} ({identity.weights}). Give that "
+            "file with --weights."
+        )
+    return Source(backbone, cast(Padding, identity.padding), checkpoint, model.level_numbers)
+
+
+def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:
+    wanted = (identity.input_size, tuple(identity.mean), tuple(identity.std))
+    if wanted != (backbone.input_size, backbone.mean, backbone.std) or identity.padding not in backbone.paddings:
+        raise UserError(
+            f"the model's {identity.name} takes other input (size, mean, std or padding) than this gaussad's: "
+            "use the gaussad it was made with, or train it again."
+        )

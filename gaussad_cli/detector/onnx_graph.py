@@ -1,0 +1,240 @@
+"""A model and its network as one ONNX graph: image in, score and decision out.
+
+Inside are the normalisation, the network with its batch norm folded, and, in float64, the Gaussians, the mean over
+levels, the threshold and the calibration. Outside stays what comes before the pixels (decoding), and, unless it is
+asked for, the resize to the network's square.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from gaussad_cli import __version__
+from gaussad_cli.backbones.folding import fold_batch_norm
+from gaussad_cli.backbones.network import LevelNetwork, normalise
+from gaussad_cli.backbones.registry import Backbone
+from gaussad_cli.detector.model import LevelModel, Model
+from gaussad_cli.detector.precision import precision
+from gaussad_cli.detector.resize import resize_like_opencv
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.engine import usable_cores
+
+Input = Literal["nhwc-uint8", "nchw-float"]
+INPUTS: tuple[Input, ...] = get_args(Input)
+OUTPUTS = ("score", "decision", "p_value", "level_scores")
+TOLERANCE = 1e-4  # relative, between scores that should be the same (issue 8)
+OPSET = 17
+
+
+class LevelDistance(nn.Module):
+    """The Mahalanobis distance of one level: (N, D) float32 -> (N,) float64."""
+
+    mean: Tensor
+    mean_remainder: Tensor
+    vectors: Tensor
+    inside: Tensor
+
+    def __init__(self, level: LevelModel) -> None:
+        super().__init__()
+        inverse = precision(level.spectrum, level.shrinkage)
+        self.register_buffer("mean", torch.tensor(level.spectrum.mean))
+        self.register_buffer("mean_remainder", torch.tensor(level.spectrum.mean_remainder))
+        self.register_buffer("vectors", torch.tensor(inverse.vectors))
+        self.register_buffer("inside", torch.tensor(inverse.inside))
+        self.outside = inverse.outside
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return what `distances.mahalanobis` does, by the same steps."""
+        deviations = features.double() - self.mean - self.mean_remainder
+        components = deviations @ self.vectors
+        squared = components.square() @ self.inside
+        if self.outside:  # addmm, whose transposed factor ONNX's Gemm reads from the same stored matrix
+            residual = torch.addmm(deviations, components, self.vectors.t(), alpha=-1)
+            squared = squared + residual.square().sum(1) * self.outside
+        return squared.sqrt()
+
+
+class Detector(nn.Module):
+    """Images to score, decision, p-value and distances per level."""
+
+    held_out: Tensor
+
+    def __init__(self, model: Model, network: LevelNetwork, backbone: Backbone, rule: Input, resize: bool) -> None:
+        super().__init__()
+        self.network, self.backbone, self.rule, self.resize = network, backbone, rule, resize
+        self.levels = nn.ModuleList(map(LevelDistance, model.levels))
+        self.threshold = float(model.calibration.threshold)
+        self.register_buffer("held_out", torch.tensor(model.calibration.distances))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return (N,) float64, (N,) bool, (N,) float64, and (N, levels) float64."""
+        features = self.network(self._normalised(images))
+        distances = torch.stack([level(values) for level, values in zip(self.levels, features, strict=True)], 1)
+        score = distances.mean(1)
+        beyond = (self.held_out >= score[:, None]).sum(1)
+        p_value = (beyond + 1).double() / (len(self.held_out) + 1)
+        return score, score > self.threshold, p_value, distances
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        if self.rule == "nchw-float":
+            images = images.permute(0, 2, 3, 1) * 255
+        if self.resize:
+            images = resize_like_opencv(
+                images.round() if self.rule == "nchw-float" else images, self.backbone.input_size
+            )
+        return normalise(images, self.backbone)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An exported model.
+
+    Attributes
+    ----------
+    content : the ONNX file
+    rule, size, resize : what it takes, see :class:`Detector`
+    batched : whether it takes any number of images at a time, or one
+    """
+
+    content: bytes
+    rule: Input
+    size: int
+    resize: bool
+    batched: bool
+
+    def describe_input(self) -> str:
+        """Say what it takes."""
+        return describe_input(self.rule, self.size, self.resize, self.batched)
+
+    def session(self, threads: int) -> onnxruntime.InferenceSession:
+        """Open it in ONNX Runtime, on the CPU."""
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors
+        return onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
+
+    def feed(self, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Turn (H, W, 3) uint8 RGB into the file's input, a batch of one."""
+        if self.rule == "nhwc-uint8":
+            return {"image": image[None]}
+        return {"image": np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32) / np.float32(255)}
+
+
+def build_graph(model: Model, network: LevelNetwork, backbone: Backbone, rule: Input, resize: bool) -> Graph:
+    """Export a model and its network, whose batch norm is folded in place.
+
+    Raises
+    ------
+    UserError
+        If torch cannot export the network.
+    """
+    if backbone.family != "timm":
+        fold_batch_norm(network)
+    detector = Detector(model, network, backbone, rule, resize).eval()
+    graph = _build(detector, model, batched=True)
+    return graph if _runs_batched(graph) else _build(detector, model, batched=False)
+
+
+def _build(detector: Detector, model: Model, batched: bool) -> Graph:
+    rule, size, resize = detector.rule, detector.backbone.input_size, detector.resize
+    said = describe(model, describe_input(rule, size, resize, batched))
+    return Graph(_with_metadata(_trace(detector, batched), said), rule, size, resize, batched)
+
+
+def _trace(detector: Detector, batched: bool) -> bytes:
+    size = detector.backbone.input_size
+    nhwc = detector.rule == "nhwc-uint8"
+    image = torch.zeros(1, size, size, 3, dtype=torch.uint8) if nhwc else torch.zeros(1, 3, size, size)
+    batch = {0: "batch"} if batched else {}
+    sides = dict(zip((1, 2) if nhwc else (2, 3), ("height", "width"), strict=True)) if detector.resize else {}
+    try:
+        with TemporaryDirectory() as folder, warnings.catch_warnings():
+            # The newer exporter needs another package, and ten times as long.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                detector,
+                (image,),
+                Path(folder) / "model.onnx",
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+                dynamic_axes={"image": batch | sides} | dict.fromkeys(OUTPUTS, batch),
+            )
+            return (Path(folder) / "model.onnx").read_bytes()
+    except Exception as error:  # an operator without a counterpart can be almost any error
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{detector.backbone.name} cannot be exported to ONNX ({reason}).") from None
+
+
+def _with_metadata(content: bytes, said: dict[str, str]) -> bytes:
+    """Say in the file what it is, and hold it against ONNX's own checker."""
+    graph = onnx.load_from_string(content)
+    graph.producer_name, graph.producer_version = "gaussad", __version__
+    onnx.helper.set_model_props(graph, said)
+    onnx.checker.check_model(graph, full_check=True)
+    return graph.SerializeToString()
+
+
+def _runs_batched(graph: Graph) -> bool:
+    """Whether two images together score as each alone: an exported network may have kept the one it was traced with."""
+    pair = noise(2, graph.size, graph.size)
+    try:
+        session = graph.session(usable_cores())
+        alone = [session.run(["score"], graph.feed(image))[0] for image in pair]
+        both = session.run(["score"], {"image": np.concatenate([graph.feed(image)["image"] for image in pair])})[0]
+    except Exception:  # ONNX Runtime's have no type in common
+        return False
+    return bool(np.allclose(both, np.concatenate(alone), rtol=TOLERANCE, atol=0))
+
+
+def noise(n: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return smooth random images (n, height, width, 3), the same ones every time."""
+    coarse = np.random.default_rng(0).integers(0, 256, (n, 6, 6, 3), dtype=np.uint8)
+    images = [cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) for image in coarse]
+    return np.stack(images).astype(np.uint8)
+
+
+def describe(model: Model, graph_input: str) -> dict[str, str]:
+    """Return what the file says of itself in its metadata."""
+    identity = model.backbone
+    return {
+        "gaussad_version": __version__,
+        "backbone": identity.name,
+        "weights": identity.weights,
+        "weights_sha256": identity.weights_sha256,
+        "padding": identity.padding,
+        "preprocessing": identity.preprocessing,
+        "levels": ",".join(map(str, model.level_numbers)),
+        "threshold": repr(float(model.calibration.threshold)),
+        "fpr": repr(float(model.calibration.fpr)),
+        "input": graph_input,
+        "score": "mean over levels of the Mahalanobis distance",
+        "decision": "score > threshold",
+        "p_value": "(1 + held-out normal images at least as far) / (1 + held-out normal images)",
+        "level_scores": "Mahalanobis distance of each level",
+    }
+
+
+def describe_input(rule: Input, size: int, resize: bool, batched: bool) -> str:
+    """Say what a graph takes."""
+    n = "N" if batched else "1"
+    sides = ("H", "W") if resize else (size, size)
+    if rule == "nhwc-uint8":
+        layout = f"({n}, {sides[0]}, {sides[1]}, 3) uint8 RGB"
+    else:
+        layout = f"({n}, 3, {sides[0]}, {sides[1]}) float32 RGB in [0, 1]"
+    square = f"straight to {size} x {size}, as OpenCV does it (INTER_LINEAR on uint8)"
+    return f"{layout}, resized inside {square}" if resize else f"{layout}, to be resized before {square}"

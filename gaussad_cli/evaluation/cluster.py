@@ -1,0 +1,59 @@
+"""Extraction on a cluster: a category is a task, and a worker (one per GPU) does one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from gaussad_cli.datasets.index import find_categories
+from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation.parallel import Distribution, run_tasks
+from gaussad_cli.extraction.extract import Report, Request, extract_dataset
+
+
+def extract_on_cluster(request: Request, augmented: Callable[[Path], object] | None, scheduler: str) -> Report:
+    """Extract every category by some worker of a dask cluster; see :func:`extract_dataset`.
+
+    Data and cache must be on a file system that all workers see by the same paths.
+
+    Raises
+    ------
+    UserError
+        If there is no scheduler, or no category could be extracted.
+    """
+    names = [category.name for category in find_categories(request.data, request.categories)]
+    weights = None if request.weights is None else request.weights.resolve()
+    absolute = replace(request, data=request.data.resolve(), cache=request.cache.resolve(), weights=weights)
+    tasks = [(replace(absolute, categories=[name]), augmented) for name in names]
+    results = run_tasks(_extract, tasks, Distribution(scheduler=scheduler))
+    bar = tqdm(results, total=len(tasks), desc="extract", unit="category", disable=None, dynamic_ncols=True)
+    done = list(bar)
+    reports = [one for one in done if isinstance(one, Report)]
+    problems = [str(one) for one in done if isinstance(one, UserError)]
+    if not reports:
+        raise UserError(" ".join(dict.fromkeys(problems)))
+    return _together(reports, problems)
+
+
+def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Report | UserError:
+    try:
+        return extract_dataset(request, augmented)
+    except UserError as problem:
+        return problem
+
+
+def _together(reports: Sequence[Report], problems: Sequence[str]) -> Report:
+    """Make one report of those of all categories; their seconds are of work, not of waiting."""
+    first = reports[0]
+    said = [*filter(None, (report.problem for report in reports)), *problems]
+    return replace(
+        first,
+        categories=tuple(name for report in reports for name in report.categories),
+        extracted=sum(report.extracted for report in reports),
+        already_there=sum(report.already_there for report in reports),
+        seconds=sum(report.seconds for report in reports),
+        problem=" ".join(dict.fromkeys(said)) or None,
+    )

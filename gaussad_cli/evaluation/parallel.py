@@ -1,0 +1,88 @@
+"""The same tasks in this process, in several, or on an existing dask cluster: the same results in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from gaussad_cli.errors import UserError
+
+Result = TypeVar("Result")
+_PATIENCE = 30  # seconds until a scheduler that does not answer is given up
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Where tasks run.
+
+    Attributes
+    ----------
+    jobs : processes on this machine
+    scheduler : address of a dask scheduler, such as tcp://host:8786; its workers see the cache and the data by the
+        same paths
+    """
+
+    jobs: int = 1
+    scheduler: str | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether tasks run in this process, one after the other."""
+        return self.jobs == 1 and self.scheduler is None
+
+
+HERE = Distribution()
+
+
+def run_tasks(
+    task: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], distribution: Distribution = HERE
+) -> Iterator[Result]:
+    """Yield the results of a task, in the order of its arguments, as they come.
+
+    On a cluster, a task whose worker is lost runs again on another one.
+
+    Parameters
+    ----------
+    task : a function of a module, so that other processes find it; arguments and results are pickled
+
+    Raises
+    ------
+    UserError
+        If there is no scheduler at the address, or a process of ours was killed. What a task raises is raised here.
+    """
+    if distribution.is_here:
+        yield from (task(*each) for each in arguments)
+        return
+    from joblib import Parallel, delayed
+    from joblib.externals.loky.process_executor import BrokenProcessPool
+
+    with _backend(distribution) as options:
+        try:
+            yield from Parallel(return_as="generator", **options)(delayed(task)(*each) for each in arguments)
+        except BrokenProcessPool:
+            raise UserError(
+                "a worker process was killed, perhaps for want of memory: use fewer --jobs. What was finished is kept."
+            ) from None
+
+
+@contextmanager
+def _backend(distribution: Distribution) -> Iterator[dict[str, Any]]:
+    """Make joblib use what was chosen; yield the options of its `Parallel`."""
+    if distribution.scheduler is None:
+        yield {"n_jobs": distribution.jobs}
+        return
+    try:
+        from distributed import Client
+    except ImportError:
+        raise UserError("--scheduler needs dask: pip install 'gaussad[cluster]'.") from None
+    from joblib import parallel_config
+
+    try:
+        client = Client(distribution.scheduler, timeout=_PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, TimeoutError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"no dask scheduler answers at {distribution.scheduler} ({reason}).") from None
+    with client, parallel_config(backend="dask", client=client):
+        yield {"n_jobs": -1, "pre_dispatch": "all"}

@@ -1,0 +1,1 @@
+"""One self-contained HTML file of everything that was measured."""

@@ -1,0 +1,157 @@
+"""Whether measured cells are as near to the paper's as they should be: what `gaussad tables --check` says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.tables import words
+from gaussad_cli.tables.cells import MEAN, Cell, Table
+from gaussad_cli.tables.published import MVTEC_CATEGORIES
+
+_QUANTITIES = ("auroc", "fpr", "tpr", "dim")
+_DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """So many published SEMs, at least so many points."""
+
+    sem: float
+    at_least: float
+
+    def of(self, cell: Cell) -> float:
+        """Return how far a cell may be from the paper's."""
+        return max(self.sem * (cell.published_sem or 0.0), self.at_least)
+
+
+Tolerances = Mapping[tuple[str, int | str], Tolerance]  # by quantity, and table or "default"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that is too far from the paper's."""
+
+    table: int
+    row: str
+    column: str
+    cell: Cell
+    tolerance: float
+
+    def __str__(self) -> str:
+        name = f"Table {words.ROMAN[self.table]}, {self.row}, {self.column}"
+        return (
+            f"{name}: measured {self.cell.mean:.1f}, paper {self.cell.published_mean:.1f}, "
+            f"difference {self.cell.difference:+.1f}, tolerance {self.tolerance:.1f}"
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check found.
+
+    Attributes
+    ----------
+    checked : cells that were compared
+    unequal : cells whose measured mean is over fewer categories than the paper's: they cannot be compared
+    failures : of those checked
+    """
+
+    checked: int
+    unequal: int
+    failures: tuple[Failure, ...]
+
+    def __str__(self) -> str:
+        lines = [str(failure) for failure in self.failures]
+        lines.append(f"{self.checked} cells checked against the paper, {len(self.failures)} too far from it.")
+        if self.unequal:
+            lines.append(
+                f"{self.unequal} cells not checked: their means are over fewer categories than the paper's 15."
+            )
+        return "\n".join(lines)
+
+
+def check_tables(tables: Sequence[Table], tolerances: Tolerances) -> Verdict:
+    """Compare every cell that has a counterpart in the paper, over the same categories."""
+    checked, unequal, failures = 0, 0, []
+    for table in tables:
+        for row, cells in zip(table.rows, table.cells, strict=True):
+            for column, cell in zip(table.columns, cells, strict=True):
+                if cell.difference is None:
+                    continue
+                if not _is_comparable(cell):
+                    unequal += 1
+                    continue
+                checked += 1
+                tolerance = _find(tolerances, cell.quantity, table.number).of(cell)
+                if abs(cell.difference) > tolerance:
+                    failures.append(Failure(table.number, words.row_name(row), column.title, cell, tolerance))
+    return Verdict(checked, unequal, tuple(failures))
+
+
+def _is_comparable(cell: Cell) -> bool:
+    return cell.category != MEAN or set(cell.categories) == set(MVTEC_CATEGORIES)
+
+
+def _find(tolerances: Tolerances, quantity: str, table: int) -> Tolerance:
+    return tolerances.get((quantity, table)) or tolerances[quantity, _DEFAULT]
+
+
+def read_tolerances(path: Path | None = None) -> Tolerances:
+    """Read how far cells may be; gaussad's own file by default, which another may replace in part.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or has a key or value that it should not have.
+    """
+    own = _parse(
+        resources.files("gaussad_cli.tables").joinpath("tolerances.yaml").read_text("utf-8"), "tolerances.yaml"
+    )
+    if path is None:
+        return own
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
+    return {**own, **_parse(text, str(path))}
+
+
+def _parse(text: str, name: str) -> dict[tuple[str, int | str], Tolerance]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+    found: dict[tuple[str, int | str], Tolerance] = {}
+    for quantity, by_table in _mapping(content, name, "").items():
+        _check_key(quantity, _QUANTITIES, name)
+        for table, values in _mapping(by_table, name, quantity).items():
+            _check_key(table, (*words.ROMAN, _DEFAULT), name)
+            found[str(quantity), table] = _tolerance(_mapping(values, name, f"{quantity}: {table}"), name)
+    return found
+
+
+def _tolerance(values: Mapping[Any, Any], name: str) -> Tolerance:
+    for key, value in values.items():
+        _check_key(key, ("sem", "at_least"), name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise UserError(f"{name}: '{key}: {value}' is no number from 0 on.")
+    return Tolerance(float(values.get("sem", 0.0)), float(values.get("at_least", 0.0)))
+
+
+def _mapping(content: object, name: str, where: str) -> dict[Any, Any]:
+    if not isinstance(content, dict):
+        raise UserError(f"{name}: {where or 'the file'} should have lines such as 'auroc: {{default: {{sem: 1}}}}'.")
+    return content
+
+
+def _check_key(key: object, known: Sequence[object], name: str) -> None:
+    if key not in known:
+        names = [str(one) for one in known]
+        raise UserError(f"{name}: unknown key '{key}'.{did_you_mean(str(key), names)} Known: {', '.join(names)}.")

@@ -1,0 +1,93 @@
+"""Tables as Markdown and as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from gaussad_cli.tables import words
+from gaussad_cli.tables.cells import Cell, Table
+
+TABLE_CSS = """
+table.gaussad { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
+table.gaussad caption { text-align: left; font-weight: 600; padding: .2rem 0 .5rem; }
+table.gaussad th, table.gaussad td { padding: .2rem .6rem; white-space: nowrap; text-align: right; }
+table.gaussad tbody th, table.gaussad thead th:first-child { text-align: left; font-weight: 400; }
+table.gaussad thead th { border-bottom: 1px solid currentColor; vertical-align: bottom; }
+table.gaussad .paper { opacity: .7; }
+table.gaussad .best { font-weight: 700; }
+table.gaussad .near { color: light-dark(#1a7f37, #56d364); }
+table.gaussad .off { color: light-dark(#9a6700, #e3b341); }
+table.gaussad .far { color: light-dark(#cf222e, #ff7b72); }
+p.notes { font-size: .8rem; opacity: .8; max-width: 60rem; }
+"""
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>gaussad tables</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ margin: 1rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }}
+.wide {{ overflow-x: auto; margin-bottom: 2rem; }}
+{css}</style></head>
+<body>
+{tables}
+</body></html>
+"""
+
+
+def as_markdown(table: Table) -> str:
+    """Render a GitHub table; cells read measured (paper, difference), the best of a row bold."""
+    lines = [[table.row_title.capitalize(), *(column.title for column in table.columns)]]
+    for name, row in zip(table.rows, table.cells, strict=True):
+        best = words.best_of(row)
+        lines.append([words.row_name(name), *(_markdown_cell(c, table, n in best) for n, c in enumerate(row))])
+    rule = "|".join(["---", *("---:" for _ in table.columns)])
+    body = ["| " + " | ".join(value.replace("|", "\\|") for value in line) + " |" for line in lines]
+    return "\n".join([f"**{words.title(table)}**", "", body[0], f"|{rule}|", *body[1:], "", *table.notes]) + "\n"
+
+
+def _markdown_cell(cell: Cell, table: Table, best: bool) -> str:
+    text = words.measured(cell, table)
+    text = f"**{text}**" if best else text
+    return text if cell.published_mean is None else f"{text} ({words.paper(cell)}, {words.difference(cell)})"
+
+
+def as_html(table: Table) -> str:
+    """Render a table and its notes as an HTML fragment, styled by :data:`TABLE_CSS`; everything in it is escaped."""
+    spans = [3 if words.has_paper(table, index) else 1 for index in range(len(table.columns))]
+    titles = "".join(
+        f'<th scope="colgroup" colspan="{span}">{escape(column.title)}</th>'
+        for column, span in zip(table.columns, spans, strict=True)
+    )
+    below = "".join(f'<th scope="col">{name}</th>' for span in spans for name in ("measured", "paper", "diff")[:span])
+    rows = "\n".join(_html_row(table, number, spans) for number in range(len(table.rows)))
+    heading = f'<tr><th scope="col" rowspan="2">{escape(table.row_title)}</th>{titles}</tr>\n<tr>{below}</tr>'
+    notes = " ".join(escape(note) for note in table.notes)
+    return (
+        f'<table class="gaussad">\n<caption>{escape(words.title(table))}</caption>\n'
+        f'<thead>{heading}</thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n<p class="notes">{notes}</p>'
+    )
+
+
+def _html_row(table: Table, number: int, spans: Sequence[int]) -> str:
+    row = table.cells[number]
+    best = words.best_of(row)
+    cells = []
+    for index, (cell, span) in enumerate(zip(row, spans, strict=True)):
+        cells.append(f"<td{_class('best' if index in best else '')}>{escape(words.measured(cell, table))}</td>")
+        if span > 1:
+            cells.append(f"<td{_class('paper')}>{words.paper(cell)}</td>")
+            cells.append(f"<td{_class(words.size(cell))}>{words.difference(cell)}</td>")
+    return f'<tr><th scope="row">{escape(words.row_name(table.rows[number]))}</th>{"".join(cells)}</tr>'
+
+
+def _class(name: str) -> str:
+    return f' class="{name}"' if name else ""
+
+
+def as_page(tables: Sequence[Table]) -> str:
+    """Render tables as an HTML page of its own."""
+    fragments = "\n".join(f'<div class="wide">{as_html(table)}</div>' for table in tables)
+    return _PAGE.format(css=TABLE_CSS, tables=fragments)

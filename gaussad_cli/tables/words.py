@@ -1,0 +1,75 @@
+"""What a cell says, in whatever format: measured, the paper's, their difference, and which is the row's best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from gaussad_cli.evaluation.evaluate import SUM
+from gaussad_cli.tables.cells import MEAN, Cell, Table, is_partial
+
+ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 7: "VII", 8: "VIII"}
+NOTHING = "-"
+Size = Literal["", "near", "off", "far"]  # of a difference; "": there is none
+_POINTS = 1.0  # percentage points that stand for a SEM where the paper has none
+SIZES = "A difference is near (within the paper's SEM, or 1 point where it has none), off (within twice that), or far."
+
+
+def row_name(name: str) -> str:
+    """Name a row as the paper does."""
+    return name.capitalize() if name == MEAN or name.startswith(SUM) else name
+
+
+def title(table: Table) -> str:
+    """Return "Table III. ..."."""
+    return f"Table {ROMAN[table.number]}. {table.title}"
+
+
+def measured(cell: Cell, table: Table, plus_minus: str = " ±") -> str:
+    """Return the measured mean and SEM, marked where it is over fewer categories than the table."""
+    if cell.mean is None:
+        return NOTHING if cell.quantity else ""
+    return with_sem(cell.mean, cell.sem, plus_minus) + ("†" if is_partial(cell, table) else "")
+
+
+def paper(cell: Cell, plus_minus: str = " ±") -> str:
+    """Return the paper's mean and SEM."""
+    if not cell.quantity:
+        return ""
+    return NOTHING if cell.published_mean is None else with_sem(cell.published_mean, cell.published_sem, plus_minus)
+
+
+def difference(cell: Cell) -> str:
+    """Return measured minus published, with its sign."""
+    if not cell.quantity:
+        return ""
+    return NOTHING if cell.difference is None else f"{round(cell.difference, 1) + 0.0:+.1f}"  # never -0.0
+
+
+def with_sem(mean: float, sem: float | None, plus_minus: str = " ±") -> str:
+    """Return a mean with its SEM, one decimal each."""
+    return f"{mean:.1f}" if sem is None else f"{mean:.1f}{plus_minus}{sem:.1f}"
+
+
+def size(cell: Cell) -> Size:
+    """Say how large a difference is, by the paper's own SEM."""
+    if cell.difference is None:
+        return ""
+    unit = cell.published_sem or _POINTS
+    apart = abs(cell.difference)
+    return "near" if apart <= unit else "off" if apart <= 2 * unit else "far"
+
+
+def best_of(row: Sequence[Cell]) -> set[int]:
+    """Return the columns of a row's highest measured AUROCs, as they are shown; none of a single one."""
+    shown = {
+        number: round(cell.mean, 1)
+        for number, cell in enumerate(row)
+        if cell.mean is not None and cell.quantity == "auroc"
+    }
+    return {number for number, value in shown.items() if value == max(shown.values())} if len(shown) > 1 else set()
+
+
+def has_paper(table: Table, column: int) -> bool:
+    """Whether the paper has any cell of a column."""
+    return any(row[column].published_mean is not None for row in table.cells)

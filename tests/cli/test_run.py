@@ -1,0 +1,63 @@
+"""`gaussad run` with experiment files."""
+
+from pathlib import Path
+
+from tests.conftest import assert_user_error
+
+CONFIG = """
+table: [1, 3]
+steps:
+  - backbone: efficientnet-b0
+    epochs: 0
+    levels: 3
+  - backbone: wide-resnet50-2
+    levels: 5
+    score: knn
+"""
+
+
+def test_a_dry_run_shows_the_stages_and_does_nothing(gaussad, tiny):
+    Path("c.yaml").write_text(CONFIG)
+    done = gaussad("run", "--config", "c.yaml", "--data", tiny, "--dry-run")
+    assert done.code == 0, done.err
+    assert "extract efficientnet-b0" in done.out
+    assert "evaluate wide-resnet50-2, levels 5: knn" in done.out
+    assert "24 images" in done.out
+    assert not Path("cache").exists()
+    assert not Path("results").exists()
+
+
+def test_named_backbones_stand_in_and_the_plan_and_the_times_go_to_stderr(gaussad, tiny):
+    Path("c.yaml").write_text(CONFIG)
+    run = ("run", "--config", "c.yaml", "--data", tiny, "--backbone", "efficientnet-lite0", "--categories", "lid")
+    done = gaussad(*run)
+    assert done.code == 0, done.err
+    assert done.err.startswith("Plan for tiny: 1 categories, 12 images")
+    assert "[2/2] evaluate efficientnet-lite0, levels 3: paper" in done.err
+    assert "took" in done.err
+    assert done.out.startswith("Table I.")
+    assert "Table III." in done.out
+    assert "wide-resnet" not in done.err
+    assert Path("results/tiny/sweeps.csv").is_file()
+    again = gaussad(*run)
+    assert "12 were already there" in again.err
+    assert again.out == done.out
+
+
+def test_wrong_names_in_a_file_are_found_before_any_work(gaussad, tiny):
+    Path("c.yaml").write_text("steps:\n- backbone: efficientnet-lite0\n- backbone: efficientnet-b9\n")
+    assert_user_error(gaussad("run", "--config", "c.yaml", "--data", tiny), "efficientnet-b9", "Did you mean")
+    Path("c.yaml").write_text("backbone: efficientnet-lite0\nthreshold: chi3\n")
+    assert_user_error(gaussad("run", "--config", "c.yaml", "--data", tiny), "chi3", "Did you mean chi2")
+    assert not Path("cache").exists()
+
+
+def test_a_run_needs_a_backbone_or_a_file(gaussad, tiny):
+    assert_user_error(gaussad("run", "--data", tiny), "--backbone", "--config")
+    assert_user_error(gaussad("run", "--data", tiny, "--config", "nowhere.yaml"), "cannot read nowhere.yaml")
+
+
+def test_weights_of_one_of_several_backbones(gaussad, tiny):
+    run = ("run", "--data", tiny, "--backbone", "efficientnet-lite0,efficientnet-lite1")
+    assert_user_error(gaussad(*run, "--weights", "lite0=x.pth"), "no step has this backbone", "efficientnet-lite0")
+    assert_user_error(gaussad(*run, "--weights", "efficientnet-lite1=x.pth"), "x.pth")

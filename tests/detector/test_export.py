@@ -1,0 +1,201 @@
+"""The ONNX file against the model itself, and what keeps a wrong file from being written."""
+
+import platform
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from gaussad_cli import __version__
+from gaussad_cli.backbones.registry import find_backbone
+from gaussad_cli.detector import export
+from gaussad_cli.detector.network import find_source
+from gaussad_cli.detector.onnx_graph import build_graph
+from gaussad_cli.detector.resize import resize_like_opencv
+from gaussad_cli.errors import UserError
+from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
+from tests.detector.tiny_network import BACKBONE, SIZE, TinyNetwork, features, pictures, tiny_model
+
+# OpenCV's builds for ARM may resize by other libraries, a gray level apart.
+LEVELS_APART = 0 if platform.machine().lower() in ("x86_64", "amd64") else 1
+
+
+def graph_of(model, rule="nhwc-uint8", resize=False, network=None):
+    return build_graph(model, network or TinyNetwork(model.level_numbers), BACKBONE, rule, resize)
+
+
+def run(graph, images):
+    session = graph.session(1)
+    return dict(zip([out.name for out in session.get_outputs()], session.run(None, {"image": images}), strict=True))
+
+
+def as_float(images):
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2), dtype=np.float32) / np.float32(255)
+
+
+@pytest.mark.parametrize(
+    ("n", "compression"),
+    [(40, NO_COMPRESSION), (5, NO_COMPRESSION), (40, Compression("pca", 0.9)), (40, Compression("npca", 0.1))],
+    ids=["all", "fewer images than features", "pca", "npca"],
+)
+def test_scores_are_the_models_own(n, compression):
+    model, images = tiny_model(n, compression), pictures(6, seed=2)
+    got = run(graph_of(model), images)
+    assert got["score"].dtype == np.float64
+    np.testing.assert_allclose(got["score"], model.score(features(images)), rtol=1e-6)
+    by_level = model.level_scores(features(images))
+    np.testing.assert_allclose(got["level_scores"], np.stack(list(by_level.values()), axis=1), rtol=1e-6)
+
+
+def test_decision_and_p_value_are_the_models_own():
+    model, images = tiny_model(), pictures(12, seed=7)
+    got, own = run(graph_of(model), images), model.score(features(images))
+    assert set(got["decision"]) == {True, False}
+    np.testing.assert_array_equal(got["decision"], own > model.calibration.threshold)
+    np.testing.assert_allclose(got["p_value"], model.calibration.p_values(own), rtol=1e-12)
+
+
+def test_float_images_score_as_the_same_bytes():
+    model, images = tiny_model(), pictures(4, seed=2)
+    ours = run(graph_of(model, "nchw-float"), as_float(images))["score"]
+    np.testing.assert_allclose(ours, model.score(features(images)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("rule", ["nhwc-uint8", "nchw-float"])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 51), (20, 90)])
+def test_with_resize_any_size_scores_as_opencv_resized_it(rule, height, width):
+    model, images = tiny_model(), pictures(2, seed=3, height=height, width=width)
+    squares = np.stack([cv2.resize(one, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR) for one in images])
+    got = run(graph_of(model, rule, resize=True), images if rule == "nhwc-uint8" else as_float(images))
+    tolerance = 1e-6 if LEVELS_APART == 0 else 0.2
+    np.testing.assert_allclose(got["score"], model.score(features(squares)), rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "size"),
+    [(448, 448, 224), (417, 438, 224), (100, 90, 224), (1, 5, 32), (33, 32, 32), (7, 300, 50)],
+)
+def test_the_resize_is_opencvs_to_the_bit(height, width, size):
+    image = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
+    theirs = np.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_LINEAR) for one in image])
+    ours = resize_like_opencv(torch.from_numpy(image), size).numpy()
+    assert np.abs(ours - theirs).max() <= LEVELS_APART
+
+
+def test_an_infinite_threshold_flags_nothing():
+    got = run(graph_of(tiny_model(threshold=np.inf)), pictures(3, seed=2))
+    assert not got["decision"].any()
+
+
+def test_a_network_that_keeps_one_image_takes_one_image():
+    class OneImage(TinyNetwork):
+        def feature_maps(self, images):
+            return (one.reshape(1, *one.shape[1:]) + 0 for one in super().feature_maps(images[:1]))
+
+    graph = graph_of(tiny_model(), network=OneImage())
+    assert not graph.batched
+    assert onnx.load_from_string(graph.content).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    assert graph_of(tiny_model()).batched
+
+
+def test_the_file_says_what_it_is():
+    model = tiny_model()
+    proto = onnx.load_from_string(graph_of(model).content)
+    onnx.checker.check_model(proto, full_check=True)
+    said = {entry.key: entry.value for entry in proto.metadata_props}
+    assert said["gaussad_version"] == __version__
+    assert (said["backbone"], said["weights_sha256"], said["levels"]) == ("tiny", "0" * 64, "1,2")
+    assert float(said["threshold"]) == model.calibration.threshold
+    assert "INTER_LINEAR" in said["input"]
+    assert [out.name for out in proto.graph.output] == ["score", "decision", "p_value", "level_scores"]
+
+
+class TinySource:
+    """What `find_source` gives for a real backbone."""
+
+    backbone, padding, levels, checkpoint = BACKBONE, "native", (1, 2), None
+
+    def build(self):
+        return TinyNetwork()
+
+
+@pytest.fixture
+def tiny_source(monkeypatch):
+    monkeypatch.setattr(export, "find_source", lambda model, weights: TinySource())
+    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: model.score(features(squares)))
+    monkeypatch.setattr(export, "_TIMED_RUNS", 2)
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_what_is_written_is_measured(tmp_path, tiny_source, resize):
+    out = tmp_path / "new" / "model.onnx"
+    exported = export.export_model(tiny_model(), None, out, "nhwc-uint8", resize, [])
+    assert exported.size == out.stat().st_size
+    assert exported.difference < 1e-4
+    assert exported.random
+    assert exported.latency.one_thread > 0
+    assert ("H, W" in exported.input) == resize
+
+
+def test_given_images_are_compared_on(tmp_path, tiny_source, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        export, "own_scores", lambda model, _source, squares: (seen.append(squares), model.score(features(squares)))[1]
+    )
+    image = pictures(1, seed=5, height=50, width=40)[0]
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    exported = export.export_model(tiny_model(), None, tmp_path / "m.onnx", "nhwc-uint8", True, [tmp_path / "a.png"])
+    assert (exported.images, exported.random) == (1, False)
+    np.testing.assert_array_equal(seen[0][0], cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))
+
+
+@pytest.mark.parametrize("wrong", [1 + 2e-4, np.nan])
+def test_a_file_that_scores_otherwise_is_not_written(tmp_path, tiny_source, monkeypatch, wrong):
+    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: wrong * model.score(features(squares)))
+    with pytest.raises(UserError, match="nothing was written"):
+        export.export_model(tiny_model(), None, tmp_path / "m.onnx", "nhwc-uint8", False, [])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_that_torch_cannot_export_is_a_clear_error():
+    class Odd(TinyNetwork):
+        def feature_maps(self, images):
+            return (torch.special.bessel_j0(one) for one in super().feature_maps(images))
+
+    with pytest.raises(UserError, match="cannot be exported to ONNX"):
+        graph_of(tiny_model(), network=Odd())
+
+
+def test_batch_norm_is_folded():
+    network = TinyNetwork()
+    graph_of(tiny_model(), network=network)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+def lite0(**changes):
+    backbone, model = find_backbone("efficientnet-lite0"), tiny_model()
+    identity = replace(
+        model.backbone, name=backbone.name, input_size=backbone.input_size, mean=backbone.mean, std=backbone.std,
+        padding="tf",
+    )  # fmt: skip
+    return replace(model, backbone=replace(identity, **changes))
+
+
+def test_other_weights_than_the_models_are_refused():
+    with pytest.raises(UserError, match="not what the model was fitted with"):
+        find_source(lite0(), None)
+
+
+@pytest.mark.parametrize("change", [{"input_size": 225}, {"std": (1.0, 1.0, 1.0)}, {"padding": "paper"}])
+def test_a_model_of_other_preprocessing_is_refused(change):
+    with pytest.raises(UserError, match="takes other input"):
+        find_source(lite0(**change), None)
+
+
+def test_reduced_precision_is_refused(tmp_path):
+    with pytest.raises(UserError, match="bf16"):
+        export.export_model(lite0(precision="bf16"), None, tmp_path / "m.onnx", "nhwc-uint8", False, [])

@@ -1,0 +1,112 @@
+"""One process, two, and a real cluster of worker processes of which one is killed: the same results."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
+from gaussad_cli.evaluation.parallel import Distribution, run_tasks
+from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
+from tests.conftest import assert_user_error
+from tests.report.test_report import write_category
+
+LITE0 = ("--backbone", "efficientnet-lite0", "--levels", "1-2")
+
+
+def slow_square(x, folder):
+    """Square, after telling who is at work; slow enough to be killed on the way."""
+    (Path(folder) / f"{x}-{os.getpid()}").touch()
+    time.sleep(0.2)
+    return x * x
+
+
+def killing(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A scheduler and two worker processes on this machine."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for category in ("knob", "lid", "nut"):
+        write_category(category, ["good"] * 6 + ["dent"] * 6)
+
+    def evaluate(name, distribution):
+        selection = Selection("my-net", Path("cache"))
+        evaluate_dataset(selection, PAPER_SCORINGS, Path(name), sweep=True, distribution=distribution)
+        folder = Path(name) / "made-up"
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    return evaluate
+
+
+def test_two_processes_give_the_same_bytes_as_one(results):
+    one, two = results("one", Distribution()), results("two", Distribution(jobs=2))
+    assert {"metrics.csv", "sweeps.csv", "scores/lid.csv"} <= set(one)
+    assert one == two
+
+
+def test_a_cluster_gives_the_same_bytes_as_one_process(results, cluster):
+    assert results("one", Distribution()) == results("cluster", Distribution(scheduler=cluster.scheduler_address))
+
+
+def test_a_worker_that_is_killed_loses_nothing(cluster, tmp_path):
+    arguments = [(x, str(tmp_path)) for x in range(12)]
+    squares = run_tasks(slow_square, arguments, Distribution(scheduler=cluster.scheduler_address))
+    first = next(squares)
+    victim = int(next(tmp_path.iterdir()).name.split("-")[1])
+    os.kill(victim, signal.SIGKILL)
+    assert [first, *squares] == [x * x for x in range(12)]
+    runs = [int(path.name.split("-")[0]) for path in tmp_path.iterdir()]
+    assert len(runs) > 12 or len(set(runs)) == 12
+    assert any(int(path.name.split("-")[1]) != victim for path in tmp_path.iterdir())
+
+
+def test_a_process_of_ours_that_is_killed_is_said():
+    with pytest.raises(UserError, match="fewer --jobs"):
+        list(run_tasks(killing, [(x,) for x in range(3)], Distribution(jobs=2)))
+
+
+def test_results_come_in_the_order_of_the_arguments():
+    assert list(run_tasks(pow, [(x, 2) for x in range(9)], Distribution(jobs=2))) == [x**2 for x in range(9)]
+
+
+def test_where_no_scheduler_answers_that_is_said(monkeypatch):
+    monkeypatch.setattr("gaussad_cli.evaluation.parallel._PATIENCE", 0.5)
+    with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        list(run_tasks(pow, [(1, 2)], Distribution(scheduler="tcp://127.0.0.1:9")))
+
+
+def test_extraction_fit_and_evaluation_on_a_cluster_by_the_command_line(gaussad, tiny, cluster):
+    where = ("--scheduler", cluster.scheduler_address)
+    done = gaussad("extract", "--data", tiny, *LITE0, *where, "--cache", "there")
+    assert done.code == 0, done.err
+    assert "24 images of 2 categories" in done.err
+    assert gaussad("fit", *LITE0, *where, "--cache", "there").code == 0
+    evaluated = gaussad("evaluate", *LITE0, *where, "--cache", "there", "--out", "there-results")
+    assert evaluated.code == 0, evaluated.err
+    gaussad("extract", "--data", tiny, *LITE0)
+    gaussad("evaluate", *LITE0)
+    pd.testing.assert_frame_equal(
+        pd.read_csv("there-results/tiny/metrics.csv"), pd.read_csv("results/tiny/metrics.csv"), check_exact=True
+    )
+
+
+def test_a_category_that_is_broken_keeps_no_other_back_whoever_works(gaussad, tiny):
+    assert gaussad("extract", "--data", tiny, *LITE0).code == 0
+    next(Path("cache/tiny/efficientnet-lite0").glob("*/knob/test/level_1.npy")).write_bytes(b"x")
+    done = gaussad("evaluate", *LITE0, "--jobs", "2")
+    assert_user_error(done, "level_1.npy", "extract")
+    assert set(pd.read_csv("results/tiny/metrics.csv")["category"]) == {"lid"}

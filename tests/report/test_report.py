@@ -1,0 +1,145 @@
+"""The report, from features made up here: one file, no script, nothing fetched, everything in it."""
+
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from gaussad_cli.extraction.store import ImageEntry, Manifest, Recipe, split_folder, write_features
+from gaussad_cli.report.content import find_networks
+from gaussad_cli.report.figures import roc_curve
+from tests.conftest import assert_user_error, write_image
+
+EVIL = "<script>alert(1)</script>"
+
+
+class Page(HTMLParser):
+    """Collects tags and their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def values(self, attribute):
+        return [attrs[attribute] for _, attrs in self.tags if attribute in attrs]
+
+
+def write_category(category, classes):
+    recipe = Recipe("my-net", n_levels=2, weights="mine", weights_sha256="", padding="native", input_size=224)
+    rng = np.random.default_rng(len(category))
+    for split, labels in (("train", ["good"] * 20), ("test", classes)):
+        images = tuple(ImageEntry(f"{split}/{label}/{i}.png", label, "") for i, label in enumerate(labels))
+        shift = np.array([0.0 if label == "good" else 1.5 for label in labels])[:, None]
+        features = {level: (rng.normal(size=(len(labels), 4 * level)) + shift).astype(np.float32) for level in (1, 2)}
+        folder = split_folder(Path("cache"), "made-up", recipe, category, split)
+        write_features(folder, Manifest("made-up", category, split, recipe, images, {}), features)
+
+
+@pytest.fixture
+def evaluated(gaussad):
+    for category in ("knob", "lid"):
+        write_category(category, ["good"] * 8 + [EVIL.replace("/", "")] * 4 + ["dent"] * 4)
+    assert gaussad("evaluate", "--backbone", "my-net", "--sweep").code == 0
+    assert gaussad("evaluate", "--backbone", "my-net", "--mode", "all", "--threshold", "all", "--levels", "2").code == 0
+    return gaussad
+
+
+def test_the_report_is_one_page_without_scripts_or_anything_to_fetch(evaluated):
+    done = evaluated("report")
+    assert done.code == 0, done.err
+    path = Path(done.out.strip())
+    assert path == Path("results/made-up/report.html")
+    text = path.read_text("utf-8")
+    page = Page(text)
+    assert not {"script", "link", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
+    fetched = [
+        *page.values("src"),
+        *page.values("href"),
+        *page.values("xlink:href"),
+        *re.findall(r"url\(([^)]*)\)", text),
+    ]
+    assert fetched
+    assert all(value.startswith(("#", "data:")) for value in fetched)
+    assert "@import" not in text
+    assert EVIL.replace("/", "") not in text  # a class folder's name is text, not markup
+
+
+def test_every_id_is_there_once_and_every_link_inside_the_page_leads_somewhere(evaluated):
+    evaluated("report")
+    page = Page(Path("results/made-up/report.html").read_text("utf-8"))
+    ids = Counter(page.values("id"))
+    assert [name for name, n in ids.items() if n > 1] == []
+    links = [value[1:] for value in [*page.values("href"), *page.values("xlink:href")] if value.startswith("#")]
+    assert links
+    assert set(links) <= set(ids)
+
+
+def test_it_shows_every_part(evaluated):
+    evaluated("report")
+    text = Path("results/made-up/report.html").read_text("utf-8")
+    for anchor in ("levels", "components", "roc", "distances", "working-point", "images", "tables", "run"):
+        assert f'id="{anchor}"' in text, anchor
+    assert text.count("<svg") == 1 + 2 + 2 + 2 + 3  # levels; per category: sweep, ROC, distances, calibration (and all)
+    assert "test/dent/" in text
+    assert "Table III" in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_thumbnails_are_of_the_images_of_data(evaluated):
+    for category in ("knob", "lid"):
+        for i in range(16):
+            label = "good" if i < 8 else "dent"
+            write_image(Path("images") / category / "test" / label / f"{i}.png", seed=i)
+    assert evaluated("report", "--data", "images", "--out", "page.html").code == 0
+    text = Path("page.html").read_text("utf-8")
+    assert text.count("data:image/jpeg;base64,") >= 8
+    assert "data:image" not in Path("results/made-up").joinpath("metrics.csv").read_text()
+
+
+def test_two_reports_of_the_same_results_are_the_same(evaluated):
+    evaluated("report", "--out", "a.html")
+    evaluated("report", "--out", "b.html")
+    assert Path("a.html").read_bytes() == Path("b.html").read_bytes()
+
+
+def test_what_cannot_be_reported_is_said(evaluated):
+    assert_user_error(evaluated("report", "--backbone", "other"), "no Mahalanobis distance by other")
+    assert_user_error(evaluated("report", "--results", "nowhere"), "no results")
+    assert_user_error(evaluated("report", "--data", "nowhere"), "no such folder")
+    Path("results/made-up/sweeps.csv").write_text("dataset,category\n")
+    assert_user_error(evaluated("report"), "sweeps.csv")
+
+
+def test_networks_come_with_the_best_first():
+    rows = [
+        {
+            "category": "knob",
+            "backbone": name,
+            "weights": "w",
+            "padding": "tf",
+            "epochs": 0,
+            "key": "k",
+            "score": "mahalanobis",
+        }
+        | {"mode": "all", "var": np.nan, "level": level, "fold": 0, "auroc": auroc}
+        for name, level, auroc in (("a", "7", 0.8), ("a", "9", 0.99), ("b", "3", 0.9), ("b", "sum", 0.1))
+    ]
+    assert [(one.title, one.level) for one in find_networks(pd.DataFrame(rows))] == [("b", "3"), ("a", "7")]
+
+
+def test_the_roc_curve_is_scikit_learns():
+    rng = np.random.default_rng(0)
+    distance, anomalous = rng.integers(0, 12, 80).astype(float), rng.random(80) < 0.4
+    fpr, tpr = roc_curve(distance, anomalous)
+    theirs = sklearn_roc_curve(anomalous, distance, drop_intermediate=False)
+    np.testing.assert_allclose(fpr, theirs[0])
+    np.testing.assert_allclose(tpr, theirs[1])

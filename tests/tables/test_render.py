@@ -1,0 +1,137 @@
+"""Every format of a table: escaped, aligned, the best bold, differences by size."""
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from gaussad_cli.tables import words
+from gaussad_cli.tables.cells import Cell, Column, Source, Table, Variant
+from gaussad_cli.tables.latex import as_document, as_latex, escaped
+from gaussad_cli.tables.markup import as_html, as_markdown, as_page
+from gaussad_cli.tables.text import as_text
+
+ESCAPE = re.compile(r"\x1b\[\d+m")
+SOURCE = Source(Variant("net_1", "w", "tf", "k"), "mahalanobis", "all")
+
+
+def cell(mean, sem=None, paper=None, paper_sem=None, quantity="auroc"):
+    return Cell("7", quantity, None, "mean", SOURCE, mean, sem, ("knob",), (), paper, paper_sem)
+
+
+def table(*rows, columns=("A & B", "100%_<x>"), number=3):
+    titles = tuple(Column(title, SOURCE) for title in columns)
+    return Table(
+        number, "Of #1: a_b", titles, tuple(f"row{n}" for n in range(len(rows))), rows, ("A note: 5 % < 6 & \\.",)
+    )
+
+
+TWO = table(
+    (cell(91.25, 0.5, 92.0, 1.0), cell(95.0)), (cell(80.0, None, 83.0, 1.0), cell(79.96)), (cell(None), cell(1.0))
+)
+
+
+def test_colour_changes_nothing_but_the_escape_codes():
+    coloured = as_text(TWO, colour=True)
+    assert ESCAPE.search(coloured)
+    plain = ESCAPE.sub("", coloured).replace(f"{words.SIZES}\n", "")
+    assert plain == as_text(TWO)
+    assert not ESCAPE.search(as_text(TWO))
+
+
+def test_lines_of_a_text_table_are_aligned():
+    lines = as_text(TWO).splitlines()[2:7]
+    bars = [[n for n, character in enumerate(line) if character == "|"] for line in lines if "-----" not in line]
+    assert all(positions == bars[0] for positions in bars)
+
+
+@pytest.mark.parametrize(
+    ("measured", "paper", "sem", "size"),
+    [
+        (90, 91, 1, "near"),
+        (90, 92, 1, "off"),
+        (90, 92.1, 1, "far"),
+        (90, 91, None, "near"),
+        (90, 93, None, "far"),
+        (90, None, None, ""),
+    ],
+)
+def test_a_difference_is_sized_by_the_papers_sem(measured, paper, sem, size):
+    assert words.size(cell(measured, None, paper, sem)) == size
+
+
+def test_the_best_are_those_that_read_the_same_as_the_highest():
+    assert words.best_of(TWO.cells[0]) == {1}
+    assert words.best_of(TWO.cells[1]) == {0, 1}  # 80.0 and 79.96
+    assert words.best_of(TWO.cells[2]) == set()  # the only one
+    assert words.best_of((cell(1.0, quantity="fpr"), cell(2.0, quantity="fpr"))) == set()
+
+
+def test_markdown_escapes_bars_and_sets_the_best_bold():
+    text = as_markdown(replace(TWO, columns=(Column("a|b"), Column("c"))))
+    assert "a\\|b" in text
+    assert "| row0 | 91.2 ±0.5 (92.0 ±1.0, -0.8) | **95.0** |" in text
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.seen = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.append((tag, dict(attrs)))
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_html_is_well_formed_and_escaped():
+    fragment = as_html(table((cell(1.0, None, 2.0), cell(3.0)), columns=("<script>", "&")))
+    tags = Tags(fragment)
+    assert tags.open == []
+    assert "script" not in {tag for tag, _ in tags.seen}
+    assert "&lt;script&gt;" in fragment
+    assert {"near", "best", "paper"} <= {attrs.get("class") for _, attrs in tags.seen}
+    assert Tags(as_page([TWO, TWO])).open == []
+
+
+def test_latex_escapes_what_it_must():
+    assert escaped("50%_a & #1 {x} ~^\\ $") == (
+        r"50\%\_a \& \#1 \{x\} \textasciitilde{}\textasciicircum{}\textbackslash{} \$"
+    )
+    text = as_latex(TWO)
+    assert r"\textbf{95.0} \\" in text
+    assert r"91.2 $\pm$ 0.5 (92.0 $\pm$ 1.0)" in text
+
+
+def test_a_wide_table_becomes_several_that_fit_a_page():
+    wide = table(
+        tuple(cell(90.0 + i, 1.0, 90.0, 1.0) for i in range(9)), columns=[f"efficientnet-b{i}" for i in range(9)]
+    )
+    text = as_latex(wide)
+    assert text.count(r"\begin{table}") == 3
+    for i in range(9):
+        assert text.count(f"efficientnet-b{i}") == 1
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (apt install texlive-latex-recommended)")
+def test_latex_compiles_and_nothing_runs_off_the_page(tmp_path):
+    wide = table(
+        tuple(cell(90.0 + i, 1.0, 90.0, 1.0) for i in range(9)), columns=[f"net, {i}, approach" for i in range(9)]
+    )
+    (tmp_path / "t.tex").write_text(as_document([TWO, wide]), "utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    log = done.stdout.decode(errors="replace")
+    assert done.returncode == 0, log[-2000:]
+    assert "Overfull" not in log
