@@ -113,21 +113,9 @@ def run(
     names = canonical_names([name for one in backbone or () for name in split_names(one) or ()])
     overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only)
     experiment = _experiment(ctx, overrides)
-    setup = _setup(
-        data,
-        categories,
-        verify,
-        engine,
-        device,
-        precision,
-        batch_size,
-        workers,
-        seed,
-        augmentation,
-        cache,
-        dataset,
-        out,
-    )
+    how = (verify, engine, device, precision, batch_size, workers, seed, augmentation)
+    setup = _setup(data, categories, *how, cache, dataset, out)
+    setup = dataclasses.replace(setup, distribution=Distribution(jobs, scheduler))
     _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)))
 
 

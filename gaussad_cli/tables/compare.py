@@ -233,18 +233,19 @@ def _twin(one: Variant, others: Sequence[Variant]) -> Variant | None:
 
 
 def _matched(pair: Pair, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> pd.DataFrame:
-    numbers = ["auroc", *OTHERS]
-    one, other = (
-        rows[(rows["network"] == pair.network) & (rows[VARIANT] == list(variant)).all(axis=1)]
-        .rename_axis("row")
-        .reset_index()[["row", *MATCH, *numbers]]
-        for rows, variant in ((rows_a, pair.a), (rows_b, pair.b))
-    )
+    one, other = _of_variant(rows_a, pair.network, pair.a), _of_variant(rows_b, pair.network, pair.b)
     try:
         both = one.merge(other, on=MATCH, suffixes=("_a", "_b"), validate="one_to_one")
     except pd.errors.MergeError:
         raise UserError(f"a metrics.csv holds the same row of {pair.title} twice. Evaluate it again.") from None
     return both.assign(network=pair.title)
+
+
+def _of_variant(rows: pd.DataFrame, network: str, variant: Variant) -> pd.DataFrame:
+    """Return a variant's rows: MATCH, numbers, and `row`, their name in the whole."""
+    rows = rows[rows["network"] == network]
+    rows = rows[(rows[VARIANT] == list(variant)).all(axis=1)]
+    return rows.rename_axis("row").reset_index()[["row", *MATCH, "auroc", *OTHERS]]
 
 
 # --- what differs ---

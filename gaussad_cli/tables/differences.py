@@ -175,12 +175,13 @@ def _limits(tests: pd.DataFrame) -> list[str]:
     """Say how small p can be, where that keeps it from ever being small."""
     k = int(tests["n"].max())
     least = smallest_p(k)
+    corrected = min(1.0, least * len(tests))
     said = []
-    if min(1.0, least * len(tests)) > _ALPHA:
-        corrected = min(1.0, least * len(tests))
+    if corrected > _ALPHA:
+        fewer = " Compare fewer rows, by --backbone and --score." if least <= _ALPHA else ""
         said.append(
-            f"With {k} categor{'y' if k == 1 else 'ies'} no p can be below {least:.3g}, and the least of {len(tests)} "
-            f"corrected ones not below {corrected:.3g}: whatever the difference, this test cannot show it."
+            f"With {k} categor{'y' if k == 1 else 'ies'} no p can be below {least:.3g}, and no corrected one of "
+            f"{len(tests)} below {corrected:.3g}: whatever the difference, this test cannot show it.{fewer}"
         )
     if k > EXACT:
         said.append(f"Of more than {EXACT} categories, {2 ** (EXACT - 1)} sign flips are drawn, with a fixed seed.")

@@ -73,6 +73,7 @@ def test_cells_are_means_over_folds_in_points_largest_first():
     cells = compared([rows()], [b]).beyond(0)
     assert cells["category"].tolist() == ["screw", "bottle"]
     assert cells["difference"].tolist() == pytest.approx([-10, 3])
+    assert cells["largest"].tolist() == pytest.approx([10, 3])
     assert cells["a"].tolist() == pytest.approx([40, 90])
     assert compared([rows()], [b]).beyond(3.5)["category"].tolist() == ["screw"]
 
