@@ -11,6 +11,7 @@ import typer
 
 from gaussad_cli import __version__
 from gaussad_cli.cli.compare import compare
+from gaussad_cli.cli.download import download
 from gaussad_cli.cli.evaluate import evaluate
 from gaussad_cli.cli.features import augment_preview, extract, fit
 from gaussad_cli.cli.info import info
@@ -45,7 +46,7 @@ def _root(
     pass
 
 
-for command in (extract, fit, evaluate, tables, report, compare, run, demo, info, augment_preview):
+for command in (extract, fit, evaluate, tables, report, compare, run, demo, download, info, augment_preview):
     app.command()(command)
 app.add_typer(train, name="train")
 

@@ -189,7 +189,8 @@ def _network(backbone: str, epochs: float, score: str) -> str:
 
 def _held(rows: pd.DataFrame) -> str:
     return "; ".join(
-        f"{network} ({_listed(of_network['category'])})" for network, of_network in rows.groupby("network")
+        f"{network} ({_listed(of_network['score'])} of {_listed(of_network['category'])})"
+        for network, of_network in rows.groupby("network")
     )
 
 

@@ -101,4 +101,6 @@ def test_folders_without_results_or_with_damaged_manifests_are_named(gaussad, tw
     (two[1] / "d/manifests/x.json").write_text("{")
     assert_user_error(gaussad("compare", *two), "x.json", "Move it away")
     save(tmp_path / "c", key="dd44", backbone="other")
-    assert_user_error(gaussad("compare", two[0], "c"), "nothing was measured in both", "resnet-18 (knob, lid)")
+    assert_user_error(
+        gaussad("compare", two[0], "c"), "nothing was measured in both", "resnet-18 (l2, sed of knob, lid)"
+    )

@@ -17,6 +17,14 @@ from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.extraction import store
 
 RECIPE_OF_NET = store.Recipe("timm:net", 3, "net-1234", "a" * 64, "native", 32)
+SMALL = Manifest(
+    "d",
+    "b",
+    "k",
+    {"engine": "onnx"},
+    {"n": 5},
+    {"lid": (Record(Origin({"train": Images(8, "a")}, {"numpy": "1"}), (Cell("l2", "all", None, "1"),)),)},
+)
 L2, GAUSSIAN = Scoring("l2"), Scoring("mahalanobis")
 
 
@@ -111,17 +119,25 @@ def test_cells_of_other_images_or_versions_keep_their_own_record(cache, tmp_path
         (lambda text: "\x00", "cannot read"),
     ],
 )
-def test_a_damaged_manifest_is_named_and_no_row_is_changed(cache, tmp_path, damage, what):
-    path = evaluate(cache, tmp_path / "r", L2)
-    rows = (tmp_path / "r/d/metrics.csv").read_bytes()
+def test_a_damaged_manifest_is_named(tmp_path, damage, what):
+    path = manifests.path_of(tmp_path, SMALL)
+    manifests.write(tmp_path, SMALL)
     path.write_text(damage(path.read_text()))
     with pytest.raises(UserError, match=what) as error:
-        evaluate(cache, tmp_path / "r", GAUSSIAN)
+        manifests.add(tmp_path, SMALL)
     assert path.name in str(error.value)
     assert "Move it away" in str(error.value)
+
+
+def test_where_a_manifest_is_damaged_no_row_is_changed(cache, tmp_path):
+    path = evaluate(cache, tmp_path / "r", L2, categories=["lid"], levels="1")
+    rows = (tmp_path / "r/d/metrics.csv").read_bytes()
+    path.write_text("{")
+    with pytest.raises(UserError, match=path.name):
+        evaluate(cache, tmp_path / "r", GAUSSIAN)
     assert (tmp_path / "r/d/metrics.csv").read_bytes() == rows
     path.unlink()
-    evaluate(cache, tmp_path / "r", GAUSSIAN)
+    evaluate(cache, tmp_path / "r", GAUSSIAN, categories=["lid"], levels="1")
     assert path.is_file()
 
 
@@ -137,7 +153,7 @@ def test_a_manifest_that_cannot_be_written_is_a_users_error(cache, tmp_path):
     (tmp_path / "r/d").mkdir(parents=True)
     (tmp_path / "r/d/manifests").write_text("in the way")
     with pytest.raises(UserError, match="cannot write"):
-        evaluate(cache, tmp_path / "r", L2)
+        evaluate(cache, tmp_path / "r", L2, categories=["lid"], levels="1")
 
 
 def test_results_of_before_manifests_have_none(tmp_path):

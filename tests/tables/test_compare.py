@@ -284,7 +284,9 @@ def test_what_only_one_manifest_says_is_a_change():
 def test_text_shows_so_many_cells_and_csv_all():
     names = [f"c{i}" for i in range(SHOWN + 7)]
     found = compared([rows([(n, 0.5) for n in names])], [rows([(n, 0.6) for n in names])])
-    assert "and 7 more" in as_text(found)
+    text = as_text(found)
+    assert "and 7 more" in text
+    assert (f" {names[SHOWN - 1]} " in text, f" {names[SHOWN]} " in text) == (True, False)
     read = list(csv.DictReader(io.StringIO(as_csv(found))))
     assert [row["category"] for row in read] == [*names, MEAN]
     assert float(read[0]["difference"]) == pytest.approx(10)

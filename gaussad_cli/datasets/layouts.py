@@ -1,0 +1,122 @@
+"""How data sets are laid out in their archives, and where that is in the MVTec layout."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from gaussad_cli.datasets.index import NORMAL
+from gaussad_cli.errors import UserError
+
+Needed = Collection[str] | None  # categories; None for all
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One data set's.
+
+    Attributes
+    ----------
+    belongs : whether a file of the archive is of the needed categories, or says something of them
+    arrange : from the folder they were extracted to, and their names: name -> name in the MVTec layout
+    """
+
+    belongs: Callable[[str, Needed], bool]
+    arrange: Callable[[Path, Sequence[str], Needed], dict[str, str]]
+
+
+def _is_needed(category: str, needed: Needed) -> bool:
+    return needed is None or category in needed
+
+
+# --- MVTec AD: <category>/{train,test,ground_truth}/... ---
+
+_SPLITS = ("train", "test", "ground_truth")
+
+
+def _mvtec_parts(name: str) -> tuple[str, ...]:
+    parts = PurePosixPath(name).parts
+    return parts[1:] if parts[0] == "mvtec_anomaly_detection" else parts
+
+
+def _belongs_to_mvtec(name: str, needed: Needed) -> bool:
+    parts = _mvtec_parts(name)
+    return len(parts) > 2 and parts[1] in _SPLITS and _is_needed(parts[0], needed)
+
+
+def _arrange_mvtec(_: Path, names: Sequence[str], __: Needed) -> dict[str, str]:
+    return {name: "/".join(_mvtec_parts(name)) for name in names}
+
+
+# --- VisA: <category>/Data/{Images/{Normal,Anomaly},Masks/Anomaly}/..., split by split_csv/1cls.csv ---
+
+_VISA_SPLIT = "split_csv/1cls.csv"
+
+
+def _visa_category(name: str) -> str | None:
+    """Return the category of an image or mask; a folder may be around all."""
+    parts = PurePosixPath(name).parts
+    return parts[parts.index("Data") - 1] if "Data" in parts[1:] else None
+
+
+def _belongs_to_visa(name: str, needed: Needed) -> bool:
+    category = _visa_category(name)
+    return name.endswith(_VISA_SPLIT) or (category is not None and _is_needed(category, needed))
+
+
+def _arrange_visa(folder: Path, names: Sequence[str], needed: Needed) -> dict[str, str]:
+    """Follow the data set's own split for one class: all anomalies are test images."""
+    lists = [name for name in names if name.endswith(_VISA_SPLIT)]
+    if not lists:
+        raise UserError(f"the archive has no {_VISA_SPLIT}: it is not VisA as published.")
+    root = lists[0].removesuffix(_VISA_SPLIT)
+    there, arranged = set(names), {}
+    with (folder / lists[0]).open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                category, split, label = row["object"], row["split"], row["label"]
+                image, mask = root + row["image"], root + (row["mask"] or "")
+            except (KeyError, TypeError):
+                raise UserError(f"{lists[0]}, line {number}: not a line of VisA's split.") from None
+            if not _is_needed(category, needed) or split not in ("train", "test") or image not in there:
+                continue
+            kind = NORMAL if label == "normal" else "bad"
+            arranged[image] = f"{category}/{split}/{kind}/{PurePosixPath(image).name}"
+            if kind != NORMAL and mask in there:
+                arranged[mask] = f"{category}/ground_truth/{kind}/{PurePosixPath(image).stem}_mask.png"
+    return arranged
+
+
+# --- BTAD: BTech_Dataset_transformed/<category>/{train/ok,test/{ok,ko},ground_truth/ko}/... ---
+
+_BTAD_KINDS = {"ok": NORMAL, "ko": "defect"}
+
+
+def _btad_parts(name: str) -> tuple[str, ...]:
+    """Return category, split, kind and file."""
+    return PurePosixPath(name).parts[-4:]
+
+
+def _belongs_to_btad(name: str, needed: Needed) -> bool:
+    parts = _btad_parts(name)
+    return len(parts) == 4 and parts[1] in _SPLITS and parts[2] in _BTAD_KINDS and _is_needed(parts[0], needed)
+
+
+def _arrange_btad(_: Path, names: Sequence[str], __: Needed) -> dict[str, str]:
+    arranged = {}
+    for name in names:
+        category, split, kind, file = _btad_parts(name)
+        path = PurePosixPath(file)
+        if split == "ground_truth":
+            file = f"{path.stem}_mask{path.suffix}"
+        arranged[name] = f"{category}/{split}/{_BTAD_KINDS[kind]}/{file}"
+    return arranged
+
+
+LAYOUTS = {
+    "mvtec": Layout(_belongs_to_mvtec, _arrange_mvtec),
+    "visa": Layout(_belongs_to_visa, _arrange_visa),
+    "btad": Layout(_belongs_to_btad, _arrange_btad),
+}
