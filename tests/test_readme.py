@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from gaussad_cli.evaluation.results import read_metrics
+from gaussad_cli.tables.markup import as_markdown
+from gaussad_cli.tables.write import build_all
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -33,3 +35,15 @@ def test_every_command_of_the_readme_exists(gaussad):
     assert {"extract", "fit", "evaluate", "tables", "run", "demo"} <= commands
     for command in commands - {"features"}:
         assert f"\n  {command} " in listed, command
+
+
+def test_the_table_of_the_readme_is_that_of_the_committed_results():
+    (table,) = build_all([2], None, ROOT / "results", "mvtec3").tables
+    body = [line for line in as_markdown(table).splitlines() if line.startswith("|")]
+    assert "\n".join(body) in README
+
+
+def test_every_link_of_the_readme_and_the_docs_leads_to_a_file():
+    for path in (ROOT / "README.md", ROOT / "results" / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
