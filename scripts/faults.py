@@ -75,7 +75,9 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20, help="kills; of the other faults, a fifth  [default: 20]")
     parser.add_argument("--seed", type=int, default=0, help="moments and kinds; the machine's own pace stays random")
     parser.add_argument("--only", nargs="+", choices=FAULTS, default=list(FAULTS), help="these faults")
-    parser.add_argument("--commands", nargs="+", choices=ALL, default=list(QUICK), help="on these commands  [default: all but train]")
+    parser.add_argument(
+        "--commands", nargs="+", choices=ALL, default=list(QUICK), help="on these commands  [default: all but train]"
+    )
     options = parser.parse_args()
     if not hasattr(os, "fork"):
         parser.error("needs fork: run it on Linux or macOS")

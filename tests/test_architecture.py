@@ -11,7 +11,19 @@ import gaussad_cli
 
 PACKAGE = Path(gaussad_cli.__file__).parent
 # DESIGN.md: imports go downward only; `errors` and `files` serve all.
-LAYERS = ["cli", "report", "experiments", "tables", "detector", "evaluation", "comparators", "extraction", "backbones", "datasets", "gaussian"]
+LAYERS = [
+    "cli",
+    "report",
+    "experiments",
+    "tables",
+    "detector",
+    "evaluation",
+    "comparators",
+    "extraction",
+    "backbones",
+    "datasets",
+    "gaussian",
+]
 PURE = {"numpy", "scipy", "gaussad_cli", "__future__", "dataclasses", "typing", "collections"}
 
 

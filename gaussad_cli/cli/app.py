@@ -13,8 +13,10 @@ from gaussad_cli import __version__
 from gaussad_cli.cli.compare import compare
 from gaussad_cli.cli.download import download
 from gaussad_cli.cli.evaluate import evaluate
+from gaussad_cli.cli.export import explain, export
 from gaussad_cli.cli.features import augment_preview, extract, fit
 from gaussad_cli.cli.info import info
+from gaussad_cli.cli.model import predict, update
 from gaussad_cli.cli.report import report
 from gaussad_cli.cli.run import demo, run
 from gaussad_cli.cli.tables import tables
@@ -46,7 +48,11 @@ def _root(
     pass
 
 
-for command in (extract, fit, evaluate, tables, report, compare, run, demo, download, info, augment_preview):
+for command in (
+    *(extract, fit, evaluate, tables, report, compare, run, demo),
+    *(predict, update, explain, export),
+    *(download, info, augment_preview),
+):
     app.command()(command)
 app.add_typer(train, name="train")
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
+from gaussad_cli.cli.model import ModelFile
 from gaussad_cli.cli.options import Weights, note, raise_problems
 from gaussad_cli.errors import ImageError, UserError
-
-ModelFile = Annotated[Path, typer.Argument(help="Model file, such as screw.gaussad.")]
 
 
 def export(
@@ -50,7 +50,7 @@ def export(
 
 def explain(
     model: ModelFile,
-    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, folders of them, or - for paths on stdin.")],
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("explanations"),
     level: Annotated[
         Optional[int], typer.Option(help="Level to look at.  [default: the one that stands out most]")
@@ -78,12 +78,13 @@ def explain(
     from gaussad_cli.detector.container import read_model
     from gaussad_cli.detector.explain import check_level, open_explainer, picture_names
     from gaussad_cli.detector.pictures import draw_explanation
+    from gaussad_cli.detector.predict import expand
 
     read = read_model(model)
     check_level(read, level)
     explainer = open_explainer(read, weights, normal)
-    problems = []
-    for path, name in zip(images, picture_names(images), strict=True):
+    paths, problems = list(expand(map(str, images), sys.stdin)), []
+    for path, name in zip(paths, picture_names(paths), strict=True):
         try:
             explanation = explainer.explain(explainer.read(path), str(path), level)
         except ImageError as error:  # the others can go on

@@ -1,4 +1,4 @@
-"""Comparators that are trained: train classifier, autoencoder, ood."""
+"""What is trained: a detector (see model.py), and the comparators classifier, autoencoder, ood."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from gaussad_cli.cli.model import train_model
 from gaussad_cli.cli.options import (
     BackboneName,
     Cache,
@@ -46,9 +47,8 @@ train = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Train and evaluate a comparator of Tables V and VIII on the images of every category.\n\n"
-    "Every finished epoch is kept in the cache: an interrupted training goes on from there.",
 )
+train.callback(invoke_without_command=True)(train_model)
 
 
 @train.command()

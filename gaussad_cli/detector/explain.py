@@ -204,7 +204,15 @@ def check_level(model: Model, level: int | None) -> None:
 
 
 def picture_names(images: Sequence[Path]) -> list[str]:
-    """Name a picture per image: by its path below the folder that all share, and never as an image itself."""
+    """Name a picture per image: by its path below the folder that all share, and never as an image itself.
+
+    Raises
+    ------
+    UserError
+        If there is no image.
+    """
+    if not images:
+        raise UserError("no image to explain: name some, or a folder that holds some.")
     try:
         folder = Path(os.path.commonpath([image.absolute().parent for image in images]))
         stems = ["-".join(image.absolute().relative_to(folder).with_suffix("").parts) for image in images]

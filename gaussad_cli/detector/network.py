@@ -11,6 +11,7 @@ from gaussad_cli.backbones.registry import Backbone, Padding, find_backbone
 from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint
 from gaussad_cli.detector.model import BackboneIdentity, Model
 from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.store import Recipe
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def find_source(model: Model, weights: Path | None) -> Source:
     identity = model.backbone
     backbone = find_backbone(identity.name)
     _check_input(identity, backbone)
+    _check_levels(model, backbone)
     checkpoint = find_checkpoint(backbone, weights, verify=False)  # the model's own hash says more than the file's name
     if checkpoint.sha256 != identity.weights_sha256:
         raise UserError(
@@ -59,9 +61,23 @@ def find_source(model: Model, weights: Path | None) -> Source:
 
 
 def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:
-    wanted = (identity.input_size, tuple(identity.mean), tuple(identity.std))
-    if wanted != (backbone.input_size, backbone.mean, backbone.std) or identity.padding not in backbone.paddings:
+    theirs = (identity.input_size, tuple(identity.mean), tuple(identity.std), identity.preprocessing)
+    ours = (backbone.input_size, backbone.mean, backbone.std, Recipe.preprocessing)
+    if theirs != ours or identity.padding not in backbone.paddings:
         raise UserError(
-            f"the model's {identity.name} takes other input (size, mean, std or padding) than this gaussad's: "
-            "use the gaussad it was made with, or train it again."
+            f"the model's {identity.name} takes other input (size, mean, std, padding or preprocessing) than this "
+            f"gaussad's. {_REMEDY}"
         )
+
+
+def _check_levels(model: Model, backbone: Backbone) -> None:
+    for level in model.levels:
+        dims = backbone.dims[level.level - 1 : level.level] if level.level >= 1 else ()
+        if dims != (level.spectrum.dim,):
+            raise UserError(
+                f"the model's level {level.level} of {level.spectrum.dim} features is none of this gaussad's "
+                f"{backbone.name}. {_REMEDY}"
+            )
+
+
+_REMEDY = "Use the gaussad it was made with, or train it again."

@@ -22,6 +22,7 @@ CAVEAT = (
 )
 _ALPHA = 0.6  # of a map over the image
 _GROUPS = {"leading": "#7a9cc6", "trailing": "#c8553d", "outside": "#8d8d8d"}
+_EXPLAIN = {"leading": "leading\n99 % of variance", "trailing": "trailing", "outside": "outside\nof training data"}
 _BLAMED, _OTHER = "#c8553d", "#b9c4d0"
 
 
@@ -91,7 +92,7 @@ def _draw_levels(axes: Axes, explanation: Explanation) -> None:
     colours = [_BLAMED if level.level == explanation.level else _OTHER for level in explanation.levels]
     bars = axes.bar(names, ratios, color=colours)
     axes.bar_label(bars, [f"{level.distance:.1f}" for level in explanation.levels], fontsize=8)
-    axes.axhline(1.0, color="0.4", linewidth=1, linestyle="--")
+    axes.axhline(1.0, color="0.4", linewidth=1, linestyle="--", zorder=0)
     axes.set(xlabel="level", ylabel="distance / training images'")
     axes.margins(y=0.12)
     axes.set_title("levels (numbers: distances; red: the maps' level)", fontsize=10)
@@ -102,7 +103,7 @@ def _draw_groups(axes: Axes, explanation: Explanation) -> None:
     places = np.arange(len(groups))
     axes.bar(places - 0.2, [100 * one.share for one in groups], 0.38, color=[_GROUPS[one.name] for one in groups])
     axes.bar(places + 0.2, [100 * one.expected for one in groups], 0.38, color="0.85")
-    axes.set_xticks(places, [f"{one.name}\n({one.size})" for one in groups])
+    axes.set_xticks(places, [f"{_EXPLAIN[one.name]}\n({one.size})" for one in groups])
     axes.set(ylabel="share of the squared distance, %")
     axes.set_title("components of that level\n(gray: training images)", fontsize=10)
 

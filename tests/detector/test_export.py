@@ -13,6 +13,7 @@ from torch import nn
 from gaussad_cli import __version__
 from gaussad_cli.backbones.registry import find_backbone
 from gaussad_cli.detector import export
+from gaussad_cli.detector.model import fit_level
 from gaussad_cli.detector.network import find_source
 from gaussad_cli.detector.onnx_graph import build_graph
 from gaussad_cli.detector.resize import resize_like_opencv
@@ -66,13 +67,14 @@ def test_float_images_score_as_the_same_bytes():
 
 
 @pytest.mark.parametrize("rule", ["nhwc-uint8", "nchw-float"])
-@pytest.mark.parametrize(("height", "width"), [(64, 64), (75, 51), (20, 90)])
-def test_with_resize_any_size_scores_as_opencv_resized_it(rule, height, width):
-    model, images = tiny_model(), pictures(2, seed=3, height=height, width=width)
-    squares = np.stack([cv2.resize(one, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR) for one in images])
-    got = run(graph_of(model, rule, resize=True), images if rule == "nhwc-uint8" else as_float(images))
-    tolerance = 1e-6 if LEVELS_APART == 0 else 0.2
-    np.testing.assert_allclose(got["score"], model.score(features(squares)), rtol=tolerance)
+def test_with_resize_any_size_scores_as_opencv_resized_it(rule):
+    model = tiny_model()
+    graph, tolerance = graph_of(model, rule, resize=True), 1e-6 if LEVELS_APART == 0 else 0.2
+    for height, width in ((64, 64), (75, 51), (20, 90)):
+        images = pictures(2, seed=3, height=height, width=width)
+        squares = np.stack([cv2.resize(one, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR) for one in images])
+        got = run(graph, images if rule == "nhwc-uint8" else as_float(images))
+        np.testing.assert_allclose(got["score"], model.score(features(squares)), rtol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -176,13 +178,14 @@ def test_batch_norm_is_folded():
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
-def lite0(**changes):
+def lite0(level=1, **changes):
     backbone, model = find_backbone("efficientnet-lite0"), tiny_model()
     identity = replace(
         model.backbone, name=backbone.name, input_size=backbone.input_size, mean=backbone.mean, std=backbone.std,
         padding="tf",
     )  # fmt: skip
-    return replace(model, backbone=replace(identity, **changes))
+    rows = np.random.default_rng(0).normal(size=(9, backbone.dims[0]))
+    return replace(model, backbone=replace(identity, **changes), levels=(fit_level(level, rows),))
 
 
 def test_other_weights_than_the_models_are_refused():
@@ -190,10 +193,18 @@ def test_other_weights_than_the_models_are_refused():
         find_source(lite0(), None)
 
 
-@pytest.mark.parametrize("change", [{"input_size": 225}, {"std": (1.0, 1.0, 1.0)}, {"padding": "paper"}])
+@pytest.mark.parametrize(
+    "change", [{"input_size": 225}, {"std": (1.0, 1.0, 1.0)}, {"padding": "paper"}, {"preprocessing": "other/1"}]
+)
 def test_a_model_of_other_preprocessing_is_refused(change):
     with pytest.raises(UserError, match="takes other input"):
         find_source(lite0(**change), None)
+
+
+@pytest.mark.parametrize("level", [0, 2, 10])
+def test_a_model_of_levels_that_the_backbone_has_not_is_refused(level):
+    with pytest.raises(UserError, match=f"level {level} of 32 features is none"):
+        find_source(lite0(level), None)
 
 
 def test_reduced_precision_is_refused(tmp_path):

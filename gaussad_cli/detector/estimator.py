@@ -1,0 +1,170 @@
+"""The detector in Python: `GaussianDetector` on features, as scikit-learn has it, and `ImageDetector` on images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from gaussad_cli.datasets.folds import N_FOLDS, held_out_parts, training_folds
+from gaussad_cli.datasets.own import OwnImages
+from gaussad_cli.detector.container import read_model, write_model
+from gaussad_cli.detector.model import Model, fit_level
+from gaussad_cli.detector.predict import open_engine
+from gaussad_cli.detector.train import DEFAULT_BACKBONE, Looking, train
+from gaussad_cli.extraction.decode import read_squares
+from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
+from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.thresholds import conformal_threshold
+
+
+class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
+    """Tells outliers by their Mahalanobis distance from one shrunk Gaussian (Rippel et al., ICPR 2020).
+
+    Parameters
+    ----------
+    mode : "all", "pca" (keep the most-variant components) or "npca" (the least-variant)
+    var : share of the variance, for pca and npca
+    fpr : wanted rate of normal samples that are called outliers
+
+    Attributes
+    ----------
+    level_ : the fitted Gaussian
+    offset_ : minus the threshold: `decision_function` is `score_samples - offset_`
+    n_features_in_ : number of features
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from gaussad_cli import GaussianDetector
+    >>> X = np.random.default_rng(0).normal(size=(100, 3))
+    >>> GaussianDetector(fpr=0.05).fit(X).predict([[0, 0, 0], [9, 9, 9]])
+    array([ 1, -1])
+    """
+
+    def __init__(self, mode: str = "all", var: float | None = None, fpr: float = 0.05) -> None:
+        self.mode = mode
+        self.var = var
+        self.fpr = fpr
+
+    def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: N803, ARG002 (scikit-learn's names)
+        """Fit to normal samples (n, D), and calibrate the threshold on samples held out.
+
+        With fewer samples than `fpr` needs (1/fpr - 1, or five), the threshold is the farthest distance met.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the samples cannot be used.
+        """
+        compression = self._compression()
+        x = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        self.level_ = fit_level(0, x, compression)
+        if self.level_.spectrum.rank == 0:
+            raise ValueError("the samples are all alike: there is no variance to fit to")
+        distances = self._held_out(x, compression)
+        threshold = float(conformal_threshold(distances, self.fpr))
+        self.offset_ = -threshold if np.isfinite(threshold) else -float(distances.max())
+        return self
+
+    def _compression(self) -> Compression:
+        if self.mode not in ("all", "pca", "npca"):
+            raise ValueError(f"mode must be 'all', 'pca' or 'npca', got {self.mode!r}")
+        if not 0.0 < self.fpr < 1.0:
+            raise ValueError(f"fpr must lie between 0 and 1, got {self.fpr}")
+        if self.mode == "all":
+            return NO_COMPRESSION
+        share = {"pca": 0.99, "npca": 0.01}[self.mode] if self.var is None else self.var
+        if not 0.0 < share < 1.0:
+            raise ValueError(f"var must lie between 0 and 1, got {self.var}")
+        return Compression("pca" if self.mode == "pca" else "npca", share)
+
+    def _held_out(self, x: Array, compression: Compression) -> Array:
+        if len(x) < 2 * N_FOLDS:
+            return self.level_.score(x)
+        parts = zip(training_folds(len(x)), held_out_parts(len(x)), strict=True)
+        distances = [fit_level(0, x[fitted], compression).score(x[rest]) for fitted, rest in parts]
+        whole = np.concatenate(distances)
+        return whole[np.isfinite(whole)] if np.isfinite(whole).any() else self.level_.score(x)
+
+    def score_samples(self, X: ArrayLike) -> Array:  # noqa: N803
+        """Return minus the Mahalanobis distances of samples (m, D): the lower, the more abnormal; (m,)."""
+        check_is_fitted(self)
+        return -self.level_.score(validate_data(self, X, dtype=np.float64, reset=False))
+
+    def decision_function(self, X: ArrayLike) -> Array:  # noqa: N803
+        """Return the threshold minus the distances (m,): negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
+        """Return 1 for normal samples, -1 for outliers, (m,)."""
+        return np.where(self.decision_function(X) < 0.0, -1, 1)
+
+
+class ImageDetector:
+    """A trained model on images.
+
+    Examples
+    --------
+    >>> detector = ImageDetector.load("screw.gaussad")  # doctest: +SKIP
+    >>> detector.score(["new.png"])  # doctest: +SKIP
+    array([21.3])
+    """
+
+    def __init__(self, model: Model, weights: Path | str | None = None) -> None:
+        self.model = model
+        self._looking = Looking(weights=None if weights is None else Path(weights))
+        self._engine = open_engine(model, self._looking, lambda _: None)
+
+    @classmethod
+    def load(cls, path: Path | str, weights: Path | str | None = None) -> Self:
+        """Load a model file; see :func:`read_model` for errors raised."""
+        return cls(read_model(Path(path)), weights)
+
+    @classmethod
+    def train(
+        cls,
+        normal: Sequence[Path | str],
+        backbone: str = DEFAULT_BACKBONE,
+        levels: str | None = None,
+        fpr: float = 0.01,
+        weights: Path | str | None = None,
+    ) -> Self:
+        """Train on image files; see `gaussad train`."""
+        looking = Looking(weights=None if weights is None else Path(weights))
+        images = OwnImages(tuple(Path(path) for path in normal))
+        return cls(train(images, [backbone], levels, NO_COMPRESSION, fpr, looking).model, weights)
+
+    def save(self, path: Path | str) -> None:
+        """Write the model file."""
+        write_model(Path(path), self.model)
+
+    @property
+    def threshold(self) -> float:
+        """Scores above it are anomalous."""
+        return self.model.calibration.threshold
+
+    def score(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> Array:
+        """Return the scores (m,) of images: paths, or (H, W, 3) uint8 RGB arrays; the higher, the more anomalous."""
+        size = self.model.backbone.input_size
+        squares = np.stack([_square(image, size) for image in images])
+        return self.model.score(self._engine.run(squares))
+
+    def predict(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> NDArray[np.bool_]:
+        """Return whether images are anomalous, (m,) bool."""
+        return np.asarray(self.score(images) > self.threshold)
+
+
+def _square(image: Path | str | NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    if isinstance(image, Path | str):
+        return read_squares(Path(image), [size]).by_size[size]
+    array: NDArray[Any] = np.asarray(image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ValueError(f"images are (H, W, 3) uint8 RGB arrays, got {array.dtype} {array.shape}")
+    return np.asarray(cv2.resize(array, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)

@@ -1,0 +1,240 @@
+"""A detector of one's own, through the command line: train, predict, update, export, explain."""
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gaussad_cli import ImageDetector
+from gaussad_cli.datasets.folds import training_folds
+from gaussad_cli.detector import predict as predicting
+from gaussad_cli.detector.container import read_model
+from tests.conftest import assert_user_error, write_image
+
+LITE0 = ("--backbone", "efficientnet-lite0")
+SOME = (*LITE0, "--levels", "2-3")
+
+
+@pytest.fixture
+def images(tmp_path):
+    """Normal images of smooth noise, and anomalous ones that are darker."""
+    for i in range(24):
+        write_image(tmp_path / f"good/{i:02d}.png", seed=i)
+    for i in range(4):
+        path = write_image(tmp_path / f"bad/{i}.png", seed=100 + i)
+        Image.open(path).point(lambda v: v // 4).save(path)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(gaussad, images):
+    done = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME)
+    assert done.code == 0, done.err
+    return gaussad
+
+
+def table(text):
+    return pd.read_csv(io.StringIO(text))
+
+
+def test_good_images_become_a_model_that_tells_bad_ones(trained):
+    done = trained("predict", "m.gaussad", "good", "bad")
+    assert done.code == 0, done.err
+    rows = table(done.out)
+    assert list(rows.columns) == ["path", "decision", "score", "p_value", "level_2", "level_3", "error"]
+    bad = rows["path"].str.startswith("bad")
+    assert (rows["decision"][bad] == "anomalous").all()
+    assert (rows["decision"][~bad] == "anomalous").mean() <= 0.1
+    np.testing.assert_allclose(rows["score"], rows[["level_2", "level_3"]].mean(axis=1), rtol=1e-12)
+    assert (rows["p_value"][bad] == 1 / 25).all()
+
+
+def test_the_report_of_a_training_says_what_can_be_said(gaussad, images):
+    done = gaussad("train", "--normal", "good", "--anomalous", "bad", "--out", "m.gaussad", "--fpr", "0.1", *SOME)
+    for part in ("24 images", "level 3: 24 features", "threshold", "rate of 0.1", "no rate below 0.04", "AUROC 100.0"):
+        assert part in done.err
+    assert done.out == "m.gaussad\n"
+
+
+def test_a_model_of_a_folds_images_scores_as_evaluate_does(gaussad, tiny):
+    for i in range(6, 10):
+        write_image(tiny / f"lid/train/good/{i:03d}.png", seed=5000 + i)
+    assert gaussad("extract", "--data", tiny, *SOME).code == 0
+    assert gaussad("evaluate", *LITE0, "--score", "mahalanobis", "--mode", "all").code == 0
+    scores = pd.read_csv("results/tiny/scores/lid.csv")
+    paths = sorted((tiny / "lid/train/good").iterdir())
+    test = sorted((tiny / "lid/test").rglob("*.png"))
+    for fold, fitted in enumerate(training_folds(len(paths))[:2]):
+        Path("list.csv").write_text("\n".join(["path", *(str(paths[i]) for i in fitted)]) + "\n")
+        for levels, name in (("3", "3"), ("2-3", "sum:2-3")):
+            options = ("--out", "m.gaussad", "--fpr", "0.5", *LITE0, "--levels", levels)
+            assert gaussad("train", "--csv", "list.csv", *options).code == 0
+            rows = table(gaussad("predict", "m.gaussad", *test).out)
+            expected = scores[scores["level"].astype(str) == name][f"fold_{fold}"]
+            np.testing.assert_allclose(rows["score"], expected, rtol=1e-13)
+
+
+def test_predictions_in_python_are_those_of_the_command(trained):
+    rows = table(trained("predict", "m.gaussad", "bad").out)
+    detector = ImageDetector.load("m.gaussad")
+    paths = sorted(Path("bad").iterdir())
+    np.testing.assert_array_equal(detector.score(paths), rows["score"])
+    assert detector.predict(paths).all()
+    with pytest.raises(ValueError, match="uint8"):
+        detector.score([np.zeros((4, 4, 3))])
+
+
+def test_a_bad_file_is_a_row_and_not_the_end(trained):
+    Path("bad/1.png").write_bytes(b"no image")
+    done = trained("predict", "m.gaussad", "bad", "nowhere.png", "--format", "json")
+    assert_user_error(done, "2 of 5 files")
+    rows = [json.loads(line) for line in done.out.splitlines()]
+    assert [row["decision"] for row in rows] == ["anomalous", "error", "anomalous", "anomalous", "error"]
+    assert "not an image" in rows[1]["error"]
+    assert rows[1]["score"] is None
+
+
+def test_paths_come_from_stdin_and_an_anomaly_can_be_an_exit_status(trained, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("good/00.png\nbad/0.png\n\n"))
+    done = trained("predict", "m.gaussad", "-", "--fail-on-anomaly")
+    assert done.code == 3
+    assert table(done.out)["decision"].tolist() == ["normal", "anomalous"]
+
+
+def test_copies_are_sorted_and_none_overwrites_another(trained):
+    Path("bad/deep").mkdir()
+    shutil.copy("bad/0.png", "bad/deep/0.png")
+    for _ in range(2):
+        assert trained("predict", "m.gaussad", "bad", "--copy-to", "sorted").code == 0
+    names = sorted(path.relative_to("sorted").as_posix() for path in Path("sorted").rglob("*.png"))
+    assert len(names) == 10
+    assert {"anomalous/0.png", "anomalous/0-1.png", "anomalous/deep/0.png"} <= set(names)
+
+
+def test_the_threshold_can_be_another(trained):
+    all_normal = table(trained("predict", "m.gaussad", "bad", "--threshold", "1e9").out)
+    assert set(all_normal["decision"]) == {"normal"}
+    many = table(trained("predict", "m.gaussad", "good", "--fpr", "0.9").out)
+    assert (many["decision"] == "anomalous").mean() > 0.5
+    assert_user_error(trained("predict", "m.gaussad", "good", "--fpr", "0.001"), "calibrated on 24 images")
+    assert_user_error(trained("predict", "m.gaussad", "good", "--fpr", "0.1", "--threshold", "3"), "give one")
+
+
+def test_a_watched_folder_is_scored_as_files_arrive(trained, monkeypatch):
+    Path("in").mkdir()
+    looks = iter(range(9))
+
+    def wait(_):
+        look = next(looks)
+        if look == 0:
+            shutil.copy("bad/0.png", "in/a.png")
+        elif look == 3:
+            assert "a.png" in out.getvalue()
+            raise KeyboardInterrupt
+
+    out = io.StringIO()
+    monkeypatch.setattr("typer.echo", lambda text, nl=True, err=False: None if err else out.write(str(text)))
+    monkeypatch.setattr(predicting.watch, "__defaults__", (wait,))
+    assert trained("predict", "m.gaussad", "--watch", "in").code == 130
+    assert table(out.getvalue())["decision"].tolist() == ["anomalous"]
+
+
+def test_update_equals_training_on_all(gaussad, images):
+    Path("more").mkdir()
+    for i in range(18, 24):
+        Path(f"good/{i:02d}.png").rename(f"more/{i:02d}.png")
+    gaussad("train", "--normal", "good", "--out", "a.gaussad", "--fpr", "0.1", *SOME)
+    shutil.copy("good/00.png", "more/known.png")
+    done = gaussad("update", "a.gaussad", "--normal", "more", "--out", "b.gaussad")
+    assert done.code == 0, done.err
+    assert "6 added, 1 were there already: 24 in all" in done.err
+    Path("more/known.png").unlink()
+    for path in Path("more").iterdir():
+        path.rename(f"good/{path.name}")
+    gaussad("train", "--normal", "good", "--out", "c.gaussad", "--fpr", "0.1", *SOME)
+    b, c = (table(gaussad("predict", name, "bad").out)["score"] for name in ("b.gaussad", "c.gaussad"))
+    np.testing.assert_allclose(b, c, rtol=1e-9)
+    assert_user_error(gaussad("update", "b.gaussad", "--normal", "good"), "already")
+    assert read_model(Path("b.gaussad")).levels[0].n == 24
+
+
+def test_auto_says_what_it_chose_from(gaussad, images):
+    done = gaussad(
+        "train", "--normal", "good", "--anomalous", "bad", "--auto", "--out", "m.gaussad", "--fpr", "0.1", *LITE0
+    )
+    assert done.code == 0, done.err
+    assert "that figure flatters" in done.err
+    assert done.err.count("efficientnet-lite0, level") >= 10
+    assert_user_error(gaussad("train", "--normal", "good", "--auto", "--out", "m.gaussad", *LITE0), "--anomalous")
+
+
+def test_images_come_from_the_mvtec_layout_or_a_list_too(gaussad, tiny, images):
+    fpr = ("--fpr", "0.2", "--out", "m.gaussad", *SOME)
+    assert gaussad("train", "--data", tiny, "--category", "lid", *fpr).code == 0
+    Path("list.csv").write_text(
+        "path,label\n" + "".join(f"good/{i:02d}.png,ok\n" for i in range(9)) + "bad/0.png,dent\n"
+    )
+    done = gaussad("train", "--csv", "list.csv", *fpr)
+    assert "9 images" in done.err
+    assert "anomalies" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "fragments"),
+    [
+        ((), ("--normal DIR",)),
+        (("--normal", "nowhere"), ("no such folder",)),
+        (("--normal", "good", "--fpr", "0.01"), ("24 normal images can promise no rate below 0.04", "at least 99")),
+        (("--normal", "good", "--fpr", "0"), ("between 0 and 1",)),
+        (("--normal", "bad", "--fpr", "0.3"), ("need at least 5",)),
+        (("--normal", "good", "--fpr", "0.1", "--backbone", "efficientnet-lite"), ("Did you mean efficientnet-lite",)),
+        (("--normal", "good", "--data", "good"), ("--normal DIR, or --data",)),
+        (("--data", "good"), ("--category",)),
+        (("--csv", "good/00.png"), ("00.png",)),
+        (("--normal", "good", "--mode", "pca", "--var", "3"), ("--var 3",)),
+    ],
+)
+def test_what_cannot_be_trained_is_said(gaussad, images, options, fragments):
+    assert_user_error(gaussad("train", "--out", "m.gaussad", *options), *fragments)
+    assert not Path("m.gaussad").exists()
+
+
+def test_lines_of_a_list_that_are_wrong_are_named(gaussad, images):
+    for text, fragment in (
+        ("path\ngood/00.png\nnowhere.png\n", "line 3: no file"),
+        ("name\nx\n", "line 2: no path"),
+        ("path\n", "lists no image"),
+        ("path,category\ngood/00.png,a\ngood/01.png,b\n", "several categories"),
+        ("path,label\ngood/00.png,bad\n", "no normal image"),
+    ):
+        Path("list.csv").write_text(text)
+        assert_user_error(gaussad("train", "--csv", "list.csv", "--out", "m.gaussad", *LITE0), fragment)
+
+
+def test_a_broken_image_or_model_ends_with_its_name(gaussad, trained):
+    Path("good/03.png").write_bytes(b"")
+    assert_user_error(gaussad("train", "--normal", "good", "--out", "n.gaussad", "--fpr", "0.2", *SOME), "good/03.png")
+    Path("m.gaussad").write_bytes(b"x" * 100)
+    assert_user_error(gaussad("predict", "m.gaussad", "bad"), "m.gaussad")
+    assert_user_error(gaussad("predict", "m.gaussad"), "say which images")
+
+
+def test_other_weights_are_refused(trained, weights):
+    done = trained("predict", "m.gaussad", "bad", "--weights", weights / "resnet18-levels1-4.pth")
+    assert_user_error(done, "not what the model was fitted with")
+
+
+def test_export_and_explain_work_on_a_trained_model(trained):
+    import onnxruntime
+
+    exported = trained("export", "m.gaussad", "--out", "m.onnx", "--image", "bad/0.png")
+    assert exported.code == 0, exported.err
+    assert onnxruntime.InferenceSession("m.onnx").get_outputs()[0].name == "score"
+    explained = trained("explain", "m.gaussad", "bad/0.png", "--json")
+    assert explained.code == 0, explained.err
+    assert Path(json.loads(explained.out)["picture"]).is_file()
