@@ -237,4 +237,4 @@ def describe_input(rule: Input, size: int, resize: bool, batched: bool) -> str:
     else:
         layout = f"({n}, 3, {sides[0]}, {sides[1]}) float32 RGB in [0, 1]"
     square = f"straight to {size} x {size}, as OpenCV does it (INTER_LINEAR on uint8)"
-    return f"{layout}, resized inside {square}" if resize else f"{layout}, to be resized before {square}"
+    return f"{layout}; resized inside, {square}" if resize else f"{layout}; resize before, {square}"
