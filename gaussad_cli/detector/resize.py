@@ -22,8 +22,8 @@ def resize_like_opencv(images: Tensor, size: int) -> Tensor:
     images : uint8, or another type that holds whole numbers from 0 to 255
     """
     shape = shape_as_tensor(images)  # traced, so that the exported graph takes any height and width
-    top, bottom, upper, lower = _taps(shape[1], size, clamp=False)
-    left, right, before, after = _taps(shape[2], size, clamp=True)
+    top, bottom, upper, lower = _taps(shape[1:2], size, clamp=False)
+    left, right, before, after = _taps(shape[2:3], size, clamp=True)
     rows = (
         (images[:, at][:, :, left].double() * before + images[:, at][:, :, right].double() * after)
         for at in (top, bottom)
@@ -39,6 +39,7 @@ def _taps(length: Tensor, size: int, clamp: bool) -> tuple[Tensor, Tensor, Tenso
 
     Parameters
     ----------
+    length : (1,), of the side; as a scalar, the exporter would compute with it in float32
     clamp : whether a target beyond the outermost pixel's centre has that pixel's whole weight, as OpenCV has it along
         rows; along columns it weighs the same pixel twice, which rounds otherwise
     """

@@ -120,7 +120,7 @@ def of_extraction(
         folder = extraction.split(category, split)
         entries = store.read_manifest(folder).images
         images[split] = Images.of(((i.name, i.label, i.sha256) for i in entries), _versions_of_features(folder))
-    origin = Origin(images, store._versions(), settings or {})
+    origin = Origin(images, store.versions(), settings or {})
     recipe = dataclasses.asdict(extraction.recipe)
     records = {category: (Record(origin, cells_of(metrics)),)}
     return Manifest(extraction.dataset, extraction.recipe.backbone, extraction.recipe.key, recipe, KFOLD, records)
@@ -158,7 +158,7 @@ def of_training(
     }
     settings = {name: content.pop(name) for name in ("objective", "augmentation")}
     recipe = {name: identity[name] for name in ("backbone", "weights", "padding")} | content
-    records = {category: (Record(Origin(images, store._versions(), settings), cells_of(metrics)),)}
+    records = {category: (Record(Origin(images, store.versions(), settings), cells_of(metrics)),)}
     return Manifest(str(identity["dataset"]), str(identity["backbone"]), str(identity["key"]), recipe, folds, records)
 
 
@@ -223,7 +223,7 @@ def write(folder: Path, manifest: Manifest) -> None:
     """
     content = {"schema": SCHEMA, **dataclasses.asdict(manifest)}
     content["categories"] = {name: list(map(_to_json, records)) for name, records in manifest.categories.items()}
-    write_json(path_of(folder, manifest), store._sealed(content))
+    write_json(path_of(folder, manifest), store.sealed(content))
 
 
 def read(path: Path) -> Manifest:
@@ -238,7 +238,7 @@ def read(path: Path) -> Manifest:
         content = json.loads(path.read_text("utf-8"))
         if content["schema"] != SCHEMA:
             raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_REMEDY}")
-        if content != store._sealed(content):
+        if content != store.sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_REMEDY}")
         return Manifest(
             dataset=str(content["dataset"]),

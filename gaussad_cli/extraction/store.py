@@ -188,8 +188,8 @@ def _write_levels(
 
 
 def _write_manifest(folder: Path, manifest: Manifest, scratch: Path | None = None) -> Manifest:
-    content = {"schema": SCHEMA, **dataclasses.asdict(manifest), "versions": _versions()}
-    write_json(folder / MANIFEST, _sealed(content), scratch)
+    content = {"schema": SCHEMA, **dataclasses.asdict(manifest), "versions": versions()}
+    write_json(folder / MANIFEST, sealed(content), scratch)
     return manifest
 
 
@@ -229,7 +229,7 @@ def read_manifest(folder: Path) -> Manifest:
         content = json.loads(path.read_text("utf-8"))
         if content["schema"] != SCHEMA:
             raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_rebuild(folder)}")
-        if content != _sealed(content):
+        if content != sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_rebuild(folder)}")
         return Manifest(
             dataset=str(content["dataset"]),
@@ -314,7 +314,7 @@ def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> 
     return {level: entry for level, entry in manifest.levels.items() if _is_whole(folder, level, entry)}
 
 
-def _sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest with its own digest, so that an edited one (a label, say) is found out."""
     plain = json.loads(json.dumps({name: value for name, value in content.items() if name != "digest"}))
     return {**plain, "digest": digest(plain)}
@@ -381,7 +381,7 @@ def _remake(folder: Path) -> str:
     return f"Remove {folder.parent} and run 'gaussad extract' again."
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     """Versions that may change a last digit: recorded, not hashed into the key."""
     versions = {"python": platform.python_version(), "gaussad": metadata.version("gaussad")}
     return versions | {name: metadata.version(name) for name in _LIBRARIES if _installed(name)}

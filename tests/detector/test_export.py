@@ -1,11 +1,13 @@
 """The ONNX file against the model itself, and what keeps a wrong file from being written."""
 
 import platform
+import warnings
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -86,6 +88,25 @@ def test_the_resize_is_opencvs_to_the_bit(height, width, size):
     theirs = np.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_LINEAR) for one in image])
     ours = resize_like_opencv(torch.from_numpy(image), size).numpy()
     assert np.abs(ours - theirs).max() <= LEVELS_APART
+
+
+def test_the_resize_is_opencvs_to_the_bit_in_onnx_too(tmp_path):
+    class Resize(nn.Module):
+        def forward(self, images):
+            return resize_like_opencv(images, 95)
+
+    axes = {"image": {1: "height", 2: "width"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        example = (torch.zeros(1, 95, 95, 3, dtype=torch.uint8),)
+        torch.onnx.export(
+            Resize(), example, tmp_path / "r.onnx", dynamo=False, input_names=["image"], dynamic_axes=axes
+        )
+    session = onnxruntime.InferenceSession(tmp_path / "r.onnx")
+    for length in range(90, 300, 5):
+        image = np.random.default_rng(length).integers(0, 256, (length, length + 7, 3), dtype=np.uint8)
+        theirs = cv2.resize(image, (95, 95), interpolation=cv2.INTER_LINEAR)
+        assert np.abs(session.run(None, {"image": image[None]})[0] - theirs).max() <= LEVELS_APART, length
 
 
 def test_an_infinite_threshold_flags_nothing():

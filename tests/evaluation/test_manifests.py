@@ -99,7 +99,7 @@ def test_one_more_category_or_score_keeps_what_is_there(cache, tmp_path):
 def test_cells_of_other_images_or_versions_keep_their_own_record(cache, tmp_path, monkeypatch):
     evaluate(cache, tmp_path / "r")
     write_category(cache, "knob", n_train=9)
-    monkeypatch.setattr(store, "_versions", lambda: {"numpy": "99"})
+    monkeypatch.setattr(store, "versions", lambda: {"numpy": "99"})
     manifest = manifests.read(evaluate(cache, tmp_path / "r", L2, categories=["knob"], levels="1"))
     old, new = sorted(manifest.categories["knob"], key=lambda record: record.origin.images["train"].n)
     assert (old.origin.images["train"].n, new.origin.images["train"].n) == (8, 9)
@@ -144,7 +144,7 @@ def test_where_a_manifest_is_damaged_no_row_is_changed(cache, tmp_path):
 @pytest.mark.parametrize("categories", [{"knob": [{}]}, {"knob": None}, [1], {"knob": [{"cells": "x"}]}])
 def test_a_sealed_file_that_is_no_manifest_is_an_error_not_a_bug(tmp_path, categories):
     content = {"schema": 1, "dataset": "d", "backbone": "b", "key": "k", "recipe": {}, "folds": {}}
-    (tmp_path / "x.json").write_text(json.dumps(store._sealed({**content, "categories": categories})))
+    (tmp_path / "x.json").write_text(json.dumps(store.sealed({**content, "categories": categories})))
     with pytest.raises(UserError, match=r"cannot read .*x\.json"):
         manifests.read(tmp_path / "x.json")
 
