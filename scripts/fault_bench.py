@@ -14,6 +14,7 @@ from attempts import Attempt, Ended, Job, attempt, gaussad, import_what_they_imp
 from PIL import Image
 
 from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation import manifests
 from gaussad_cli.extraction import pipeline, store
 from gaussad_cli.files import LOCK
 
@@ -177,9 +178,9 @@ def _is_whole(path: Path, final: Path) -> bool:
     if path.suffix == ".csv":
         lines = path.read_text("utf-8").split("\n")
         return lines[-1] == "" and set(lines) <= set(final.read_text("utf-8").split("\n"))
-    if path.name == store.MANIFEST:
+    if path.suffix == ".json":
         try:
-            return bool(store.read_manifest(path.parent))
+            return bool(store.read_manifest(path.parent) if path.name == store.MANIFEST else manifests.read(path))
         except UserError:
             return False
     return not final.exists()  # on its way out: features that spectra will stand for, a training's states

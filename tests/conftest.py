@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,8 +13,12 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
+from gaussad_cli.backbones.network import LevelNetwork
+from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.cli import main
+from gaussad_cli.extraction import onnx_engine
 
+really_export = onnx_engine.export
 ROOT = Path(__file__).parents[1]
 # Small matrices: on a busy machine, BLAS threads that wait for each other cost minutes.
 threadpool_limits(1, user_api="blas")
@@ -31,10 +36,30 @@ class Result:
 Cli = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def exported() -> Callable[..., bytes]:
+    """Export a network once in a session: every test has a cache of its own, and an export takes seconds."""
+    graphs: dict[tuple[object, ...], bytes] = {}
+
+    def export(network: LevelNetwork, backbone: Backbone) -> bytes:
+        content = hashlib.sha256(repr(network).encode())
+        for name, tensor in network.state_dict().items():
+            content.update(name.encode() + tensor.numpy().tobytes())
+        key = (backbone, network.levels, content.hexdigest())
+        if key not in graphs:
+            graphs[key] = really_export(network, backbone)
+        return graphs[key]
+
+    return export
+
+
 @pytest.fixture
-def gaussad(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+def gaussad(
+    exported: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Cli:
     """Run `gaussad ARGS` in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(onnx_engine, "export", exported)
 
     def run(*args: object) -> Result:
         monkeypatch.setattr("sys.argv", ["gaussad", *map(str, args)])

@@ -24,6 +24,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.gaussian.moments import Array
 
+_LONGEST_NAME = 80
 MOST_NORMAL = 20  # images that the normal pattern is the mean of, at most
 
 
@@ -108,11 +109,10 @@ class Explanation:
 
     @property
     def headline(self) -> str:
-        """Name, score and decision in one line."""
+        """Name (of a long one the end), score and decision in one line."""
+        name = self.name if len(self.name) <= _LONGEST_NAME else f"...{self.name[-_LONGEST_NAME:]}"
         decision = "anomalous" if self.anomalous else "normal"
-        return (
-            f"{self.name}: {decision}, score {self.score:.2f} (threshold {self.threshold:.2f}), p = {self.p_value:.3g}"
-        )
+        return f"{name}: {decision}, score {self.score:.2f} (threshold {self.threshold:.2f}), p = {self.p_value:.3g}"
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def export_model(
     pixels = [_read(path) for path in images]
     source = find_source(model, weights)
     graph = build_graph(model, source.build(), source.backbone, known, resize)
-    difference = _compare(graph, model, source, pixels or list(_random(graph)))
+    difference = _compare(graph, model, source, pixels or _random(graph))
     write_whole(out, lambda file: file.write(graph.content))
     return Exported(
         out, len(graph.content), graph.describe_input(), graph.batched, difference, len(pixels) or N_RANDOM,
@@ -154,10 +154,12 @@ def _read(path: Path) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
-def _random(graph: Graph) -> NDArray[np.uint8]:
-    """Return random images of the graph's own size; not square where it resizes them."""
-    height, width = (graph.size * 5 // 4, graph.size * 3 // 2) if graph.resize else (graph.size, graph.size)
-    return noise(N_RANDOM, height, width)
+def _random(graph: Graph) -> list[NDArray[np.uint8]]:
+    """Return random images of the graph's own size; of odd and different sizes where it resizes them."""
+    size = graph.size
+    if not graph.resize:
+        return list(noise(N_RANDOM, size, size))
+    return [noise(1, size + 97 * i, 2 * size - 31 * i)[0] for i in range(N_RANDOM)]
 
 
 def _median_milliseconds(graph: Graph, threads: int) -> float:

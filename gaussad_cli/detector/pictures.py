@@ -90,7 +90,8 @@ def _draw_levels(axes: Axes, explanation: Explanation) -> None:
     names = [str(level.level) for level in explanation.levels]
     ratios = [level.ratio for level in explanation.levels]
     colours = [_BLAMED if level.level == explanation.level else _OTHER for level in explanation.levels]
-    bars = axes.bar(names, ratios, color=colours)
+    bars = axes.bar(names, ratios, width=min(0.8, 0.2 * len(names)), color=colours)
+    axes.set_xlim(-0.6, len(names) - 0.4)
     axes.bar_label(bars, [f"{level.distance:.1f}" for level in explanation.levels], fontsize=8)
     axes.axhline(1.0, color="0.4", linewidth=1, linestyle="--", zorder=0)
     axes.set(xlabel="level", ylabel="distance / training images'")

@@ -21,7 +21,9 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from gaussad_cli.errors import ImageError
 
-MOST_PIXELS = 8192 * 8192  # of an image, as its file claims: a small file can claim what no memory holds
+# What an image may claim: a file of a few bytes can claim what no memory holds, or what takes minutes to decode.
+MOST_PIXELS = 8192 * 8192
+MOST_PASSES = 64 * MOST_PIXELS  # pixels times scans of a JPEG, each of which goes over all of them
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,15 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
     try:
         # Warnings are about odd metadata; what cannot be decoded raises.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Image.DecompressionBombError
+            _check_claims(image, content, path)
             is_png, upright = image.format == "PNG", _upright(image)
             pixels = np.asarray(upright if upright.mode in _PLAIN else upright.convert("RGB"))
+    except ImageError:
+        raise
     except UnidentifiedImageError:
         raise ImageError(f"{path} is not an image{'' if content else ' (it is empty)'}: {_REMEDY}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{path} claims more than {MOST_PIXELS} pixels: make it smaller, {_REMEDY}") from None
+        raise _too_large(path) from None
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise ImageError(f"cannot read the image {path} ({error}): {_REMEDY}") from None
     if pixels.dtype == np.uint8:
@@ -92,6 +95,18 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
     return (pixels >> 8).astype(np.uint8)
 
 
+def _check_claims(image: Image.Image, content: bytes, path: Path) -> None:
+    pixels = image.width * image.height
+    if pixels > MOST_PIXELS:
+        raise _too_large(path)
+    if image.format in ("JPEG", "MPO") and content.count(_SCAN) * pixels > MOST_PASSES:
+        raise ImageError(f"{path} is a JPEG of more scans than can be meant: save it anew, {_REMEDY}")
+
+
+def _too_large(path: Path) -> ImageError:
+    return ImageError(f"{path} claims more than {MOST_PIXELS / 1e6:.0f} million pixels: make it smaller, {_REMEDY}")
+
+
 def _upright(image: Image.Image) -> Image.Image:
     image.load()  # PNG may keep the orientation behind the pixels
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -100,4 +115,5 @@ def _upright(image: Image.Image) -> Image.Image:
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the suffix; Pillow's others can start programs
 _PLAIN = ("RGB", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # taken as they are; all others become RGB
+_SCAN = b"\xff\xda"  # the marker that begins a scan
 _REMEDY = "replace or remove it, then run again."

@@ -105,9 +105,12 @@ def test_a_wrong_option_of_export_writes_nothing(cli, tmp_path, options, fragmen
 def test_explain_draws_a_picture_and_prints_its_numbers(cli, images):
     done = cli("explain", "m.gaussad", images[0], "--out", "why", "--level", 2)
     assert done.code == 0, done.err
-    assert "of level 2's squared distance" in done.out
+    for fragment in ("of level 2's squared distance", "leading", "trailing", "outside"):
+        assert fragment in done.out
     with Image.open(Path("why") / "0-explained.png") as picture:
-        assert picture.width > 1000
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    assert min(pixels.shape[:2]) > 600
+    assert (np.ptp(pixels, axis=2) > 100).mean() > 0.01  # colours, that is maps and bars
 
 
 def test_explain_takes_a_folder(cli, images, quick_pictures):
