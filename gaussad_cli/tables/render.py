@@ -1,31 +1,39 @@
-"""Tables in any format."""
+"""Tables in every format."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gaussad_cli.tables.cells import Table
-from gaussad_cli.tables.latex import NEEDS, as_latex
-from gaussad_cli.tables.markup import TABLE_CSS, as_html, as_markdown, as_page
-from gaussad_cli.tables.text import WIDTH, as_text
+from gaussad_cli.tables.latex import as_latex
+from gaussad_cli.tables.markup import as_markdown, as_page
+from gaussad_cli.tables.text import as_text
 
-__all__ = ["STYLES", "TABLE_CSS", "as_csv", "as_html", "as_latex", "as_markdown", "as_text", "render_all"]
-
-STYLES = {"text": "txt", "markdown": "md", "latex": "tex", "csv": "csv", "html": "html"}  # format -> suffix
-_CSV_COLUMNS = (
-    *("table", "backbone", "weights", "padding", "key", "epochs", "score", "mode", "var"),
-    *("level", "category", "quantity", "sigma", "categories", "n_categories"),
-    *("mean", "sem", "paper_mean", "paper_sem", "difference"),
-)
+STYLES = {"text": "txt", "markdown": "md", "latex": "tex", "html": "html", "csv": "csv"}  # format -> suffix
 
 
 def as_csv(tables: Sequence[Table]) -> str:
     """Write one row per cell, full precision, percent."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
+    writer.writerow(
+        ["table", "backbone", "weights", "padding", "key", "epochs", "score", "mode", "var"]
+        + [
+            "level",
+            "category",
+            "quantity",
+            "sigma",
+            "categories",
+            "n_categories",
+            "mean",
+            "sem",
+            "paper_mean",
+            "paper_sem",
+            "difference",
+        ]
+    )
     for table in tables:
         for row in table.cells:
             for cell in row:
@@ -38,19 +46,13 @@ def as_csv(tables: Sequence[Table]) -> str:
     return buffer.getvalue()
 
 
-def render_all(tables: Sequence[Table], style: str, colour: bool = False, width: int | None = None) -> str:
-    """Render tables in one of `STYLES`.
-
-    Parameters
-    ----------
-    colour, width : of text, for a terminal; width None for a file's
-    """
+def render_all(tables: Sequence[Table], style: str, colour: bool = False) -> str:
+    """Render tables in a format of :data:`STYLES`; `colour` is for text in a terminal."""
     if style == "csv":
         return as_csv(tables)
     if style == "html":
         return as_page(tables)
-    if style == "latex":
-        return "\n".join([NEEDS, *map(as_latex, tables)])
-    if style == "markdown":
-        return "\n".join(map(as_markdown, tables))
-    return "\n".join(as_text(table, colour, width or WIDTH) for table in tables)
+    if style == "text":
+        return "\n".join(as_text(table, colour) for table in tables)
+    render: Callable[[Table], str] = as_markdown if style == "markdown" else as_latex
+    return "\n".join(map(render, tables))

@@ -1,130 +1,84 @@
-"""A table as text, for terminals and files."""
+"""Tables for the terminal: aligned columns, in colour where asked for."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from textwrap import wrap
 
+from gaussad_cli.tables import words
 from gaussad_cli.tables.cells import Cell, Table
-from gaussad_cli.tables.values import (
-    Size,
-    best_of,
-    column_titles,
-    difference,
-    is_published,
-    measured,
-    notes_of,
-    paper,
-    row_names,
-    size_of,
-    title_of,
-)
 
-WIDTH = 180  # characters, of a table in a file
-_GAP = " | "
-_TITLE = 24  # characters: a longer title of a column is broken, if its cells are no wider
-_NAME = 30  # and a row's name is not broken to less
-_BOLD = "\x1b[1m"
-_COLOURS = {Size.CLOSE: "\x1b[32m", Size.NEAR: "\x1b[33m", Size.FAR: "\x1b[31m"}  # green, yellow, red
-_PLAIN = "\x1b[0m"
+_WIDTH = 180  # characters, of a text table
+_GAP = 3  # between columns
+_BOLD, _RESET = "\x1b[1m", "\x1b[0m"
+_COLOURS = {"near": "\x1b[32m", "off": "\x1b[33m", "far": "\x1b[31m"}
 
 
 @dataclass(frozen=True)
-class _Block:
-    """A column: the lines of its title, its sub-title and its cells, all of one width on the screen."""
+class _Part:
+    """One of a column's measured, paper, difference: its text, and the escape code that styles it."""
 
-    title: tuple[str, ...]
-    lines: tuple[str, ...]
-    width: int
+    name: str
+    text: Callable[[Cell], str]
+    code: Callable[[Cell, bool], str]
 
 
-def as_text(table: Table, colour: bool = False, width: int = WIDTH) -> str:
+def as_text(table: Table, colour: bool = False) -> str:
     """Lay a table out in aligned columns: measured, then the paper's and the difference where there is one.
 
-    A table that is too wide is broken into groups of columns, each with the rows' names.
+    A table that is too wide for most screens is broken into blocks of columns, each with the rows' names.
 
     Parameters
     ----------
-    colour : for a terminal: differences coloured by size, the best of each row bold; otherwise no escape codes at all
-    width : of the screen, in characters; a single column may be wider
+    colour : differences by size, and the best of a row bold, by escape codes
     """
-    blocks = [_block(table, index, title, colour) for index, title in enumerate(column_titles(table))]
-    room = max(_NAME, width - len(_GAP) - max(block.width for block in blocks))
-    names = [wrap(name, room, subsequent_indent="  ", break_on_hyphens=False) or [""] for name in row_names(table)]
-    first = max(len(table.row_title), *(len(line) for name in names for line in name))
-    groups = [_group(table.row_title, names, group, first) for group in _fitting(blocks, width - first)]
-    head = wrap(title_of(table), width, break_on_hyphens=False)
-    notes = [
-        line
-        for note in notes_of(table, bold=colour, colour=colour)
-        for line in wrap(note, width, subsequent_indent="  ", break_on_hyphens=False)
-    ]
-    return "\n".join([*head, "", *(line for group in groups for line in (*group, "")), *notes]) + "\n"
+    names = ["", table.row_title, *map(words.row_name, table.rows)]
+    first = max(map(len, names))
+    blocks: list[list[list[str]]] = []
+    widths: list[int] = []
+    for index in range(len(table.columns)):
+        width, lines = _column(table, index, colour)
+        if not blocks or widths[-1] + _GAP + width > _WIDTH:
+            blocks.append([[name.ljust(first)] for name in names])
+            widths.append(first)
+        widths[-1] += _GAP + width
+        for line, value in zip(blocks[-1], lines, strict=True):
+            line.append(value)
+    body = []
+    for block, width in zip(blocks, widths, strict=True):
+        shown = [" | ".join(line).rstrip() for line in block]
+        body += [*shown[:2], "-" * width, *shown[2:], ""]
+    notes = [*table.notes, words.SIZES] if colour and any(map(words.size, _cells(table))) else table.notes
+    heading = words.title(table)
+    return "\n".join([f"{_BOLD}{heading}{_RESET}" if colour else heading, "", *body, *notes]) + "\n"
 
 
-def _fitting(blocks: list[_Block], width: int) -> list[list[_Block]]:
-    """Break columns into groups of at most a width."""
-    groups: list[list[_Block]] = []
-    room = 0
-    for block in blocks:
-        needed = len(_GAP) + block.width
-        if not groups or needed > room:
-            groups.append([])
-            room = width
-        groups[-1].append(block)
-        room -= needed
-    return groups
+def _cells(table: Table) -> list[Cell]:
+    return [cell for row in table.cells for cell in row]
 
 
-def _group(row_title: str, names: list[list[str]], blocks: list[_Block], first: int) -> list[str]:
-    """Put columns side by side, the rows' names before them."""
-    deep = max(len(block.title) for block in blocks)
-    titles = [[*block.title, *[""] * (deep - len(block.title))] for block in blocks]
-    heads = [_joined("", [title[i].ljust(b.width) for title, b in zip(titles, blocks, strict=True)], first)
-             for i in range(deep)]  # fmt: skip
-    sub_title, *body = (
-        _joined(name[0], [block.lines[i] for block in blocks], first) for i, name in enumerate([[row_title], *names])
-    )
-    rule = "-" * (first + sum(len(_GAP) + block.width for block in blocks))
-    more = [[line, *_continued(name, blocks, first)] for line, name in zip(body, names, strict=True)]
-    return [*heads, sub_title, rule, *(line for lines in more for line in lines)]
-
-
-def _continued(name: list[str], blocks: list[_Block], first: int) -> list[str]:
-    return [_joined(line, [" " * block.width for block in blocks], first) for line in name[1:]]
-
-
-def _joined(name: str, values: list[str], first: int) -> str:
-    return _GAP.join([name.ljust(first), *values]).rstrip()
-
-
-def _block(table: Table, index: int, title: str, colour: bool) -> _Block:
-    """Return a column's title, sub-titles and cells."""
+def _column(table: Table, index: int, colour: bool) -> tuple[int, list[str]]:
+    """Return a column's width, and its title, sub-titles and cells, all of that width on the screen."""
+    parts = [_Part("measured", lambda cell: words.measured(cell, table), lambda _, best: _BOLD if best else "")]
+    if words.has_paper(table, index):
+        parts.append(_Part("paper", words.paper, lambda *_: ""))
+        parts.append(_Part("diff", words.difference, lambda cell, _: _COLOURS.get(words.size(cell), "")))
     cells = [row[index] for row in table.cells]
-    best = [colour and index in best_of(table, row) for row in table.cells]
-    parts = [["measured", *(str(measured(cell, table)) for cell in cells)]]
-    if is_published(table, index):
-        parts += [["paper", *(str(paper(cell)) for cell in cells)], ["diff", *map(difference, cells)]]
-    widths = [max(map(len, part)) for part in parts]
-    inner = sum(widths) + 2 * (len(widths) - 1)
-    titles = wrap(title, max(inner, _TITLE), break_long_words=False, break_on_hyphens=False) or [""]
-    width = max(inner, *map(len, titles))
-    widths[0] += width - inner
-    # Painted after they are padded: escape codes have no width on the screen.
-    padded = [[value.rjust(wide) for value in part] for part, wide in zip(parts, widths, strict=True)]
-    for row, cell in enumerate(cells, start=1):
-        for part, code in enumerate(_codes(cell, best[row - 1]) if colour else ()):
-            if code and part < len(padded):
-                padded[part][row] = _painted(padded[part][row], code)
-    return _Block(tuple(titles), tuple("  ".join(values) for values in zip(*padded, strict=True)), width)
+    best = [index in words.best_of(row) for row in table.cells]
+    block = [[part.name, *map(part.text, cells)] for part in parts]
+    widths = [max(map(len, lines)) for lines in block]
+    heading = table.columns[index].title
+    widths[0] += max(0, len(heading) - sum(widths) - 2 * (len(widths) - 1))
+    styles = [["", *(part.code(*pair) if colour else "" for pair in zip(cells, best, strict=True))] for part in parts]
+    lines = [
+        "  ".join(_styled(value.rjust(width), code) for value, width, code in zip(values, widths, codes, strict=True))
+        for values, codes in zip(zip(*block, strict=True), zip(*styles, strict=True), strict=True)
+    ]
+    total = sum(widths) + 2 * (len(widths) - 1)
+    return total, [heading.ljust(total), *lines]
 
 
-def _codes(cell: Cell, best: bool) -> tuple[str, str, str]:
-    """Return what measured, paper's and difference are painted with."""
-    size = size_of(cell)
-    return (_BOLD if best else "", "", _COLOURS[size] if size else "")
-
-
-def _painted(padded: str, code: str) -> str:
-    value = padded.lstrip()
-    return " " * (len(padded) - len(value)) + code + value + _PLAIN
+def _styled(text: str, code: str) -> str:
+    """Style the words, not the blanks before them."""
+    bare = text.lstrip()
+    return f"{text[: len(text) - len(bare)]}{code}{bare}{_RESET}" if code and bare else text

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gaussad_cli.errors import UserError
@@ -13,42 +14,31 @@ from gaussad_cli.tables.cells import Table
 from gaussad_cli.tables.render import STYLES, render_all
 
 
-def write_tables(
+@dataclass(frozen=True)
+class Built:
+    """Tables that were measured, by number, and the folder they are written to."""
+
+    folder: Path
+    by_number: Mapping[int, Sequence[Table]]
+
+    @property
+    def tables(self) -> list[Table]:
+        """All of them, in order."""
+        return [table for group in self.by_number.values() for table in group]
+
+
+def build_all(
     numbers: Sequence[int],
     backbones: Sequence[str] | None,
     results: Path,
     dataset: str | None,
-    style: str,
     categories: Sequence[str] | None = None,
-    colour: bool = False,
-    width: int | None = None,
-) -> tuple[Path, str]:
-    """Build the tables, write each in every format to ``<results>/<dataset>/tables/``, and return one format's text.
+) -> Built:
+    """Build tables from the results.
 
     Parameters
     ----------
-    style : of `STYLES`, of what is returned
-    categories : only these; None for all in the results
-    colour, width : of the returned text, for a terminal; files are without
-
-    Raises
-    ------
-    UserError
-        If there are no results, or nothing of these tables was evaluated.
-    """
-    folder, tables = gather_tables(numbers, backbones, results, dataset, categories)
-    write_files(folder, tables)
-    return folder, render_all(tables, style, colour, width)
-
-
-def gather_tables(
-    numbers: Sequence[int],
-    backbones: Sequence[str] | None,
-    results: Path,
-    dataset: str | None,
-    categories: Sequence[str] | None = None,
-) -> tuple[Path, list[Table]]:
-    """Build the tables from the results; return the folder for them, and them.
+    backbones, categories : only these; None for all in the results
 
     Raises
     ------
@@ -58,18 +48,24 @@ def gather_tables(
     metrics = read_metrics(results, dataset)
     if categories is not None:
         metrics = metrics[metrics["category"].isin(categories)]
-    tables = [table for number in numbers for table in build_tables(number, metrics, backbones)]
-    if not tables:
+    built = {number: build_tables(number, metrics, backbones) for number in numbers}
+    if not any(built.values()):
         raise UserError(_nothing(numbers, backbones, sorted(set(metrics["backbone"]))))
-    return metrics_path(results, str(metrics["dataset"].iloc[0])).parent / "tables", tables
+    return Built(metrics_path(results, str(metrics["dataset"].iloc[0])).parent / "tables", built)
 
 
-def write_files(folder: Path, tables: Sequence[Table]) -> None:
-    """Write every format of every table, ``table_<number>.<suffix>``."""
-    for number in dict.fromkeys(table.number for table in tables):
-        group = [table for table in tables if table.number == number]
+def write_all(built: Built) -> None:
+    """Write every table in every format, to ``<results>/<dataset>/tables/``.
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written.
+    """
+    for number, group in built.by_number.items():
         for style, suffix in STYLES.items():
-            _write(folder / f"table_{number}.{suffix}", group, style)
+            if group:
+                _write(built.folder / f"table_{number}.{suffix}", group, style)
 
 
 def _write(path: Path, tables: Sequence[Table], style: str) -> None:

@@ -89,6 +89,7 @@ def test_where_no_scheduler_answers_that_is_said(monkeypatch):
         list(run_tasks(pow, [(1, 2)], Distribution(scheduler="tcp://127.0.0.1:9")))
 
 
+@pytest.mark.slow  # every worker imports torch
 def test_extraction_fit_and_evaluation_on_a_cluster_by_the_command_line(gaussad, tiny, cluster):
     where = ("--scheduler", cluster.scheduler_address)
     done = gaussad("extract", "--data", tiny, *LITE0, *where, "--cache", "there")
