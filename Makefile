@@ -9,7 +9,7 @@ TABLES := 1 2 3 4 5 7 8
 # Subset runs: make reproduce MVTEC=... CATEGORIES=bottle,screw BACKBONES=efficientnet-b0 EPOCHS=20
 SUBSET := $(if $(CATEGORIES),--categories $(CATEGORIES)) $(if $(BACKBONES),--backbone $(BACKBONES)) $(if $(EPOCHS),--epochs $(EPOCHS))
 
-.PHONY: help demo test parity lint format bench smoke reproduce plan clean $(TABLES:%=table%)
+.PHONY: help demo test test-commands test-rest parity lint format bench smoke reproduce plan clean $(TABLES:%=table%)
 
 help: ## List the targets
 	@grep -hE '^[a-z%]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,8 +33,15 @@ $(VENV)/.originals: scripts/parity.py | $(VENV)/.dev
 	$(BIN)/python scripts/parity.py --install
 	@touch $@
 
+# In two processes at once: most tests use one core.
 test: $(VENV)/.dev $(VENV)/.originals ## Run the tests
-	$(BIN)/python -m pytest
+	@$(MAKE) -j2 test-commands test-rest
+
+test-commands:
+	$(BIN)/python -m pytest tests/cli tests/backbones
+
+test-rest:
+	$(BIN)/python -m pytest --ignore=tests/cli --ignore=tests/backbones
 
 parity: $(VENV)/.dev $(VENV)/.originals ## Compare every level of every backbone with the original implementations
 	$(BIN)/python scripts/parity.py
