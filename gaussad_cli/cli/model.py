@@ -21,6 +21,7 @@ from gaussad_cli.cli.options import (
     Weights,
     Workers,
     canonical_names,
+    check_backbones,
     note,
 )
 from gaussad_cli.errors import UserError, interruptible
@@ -85,8 +86,10 @@ def train_model(
     """
     if ctx.invoked_subcommand is not None:
         return
-    if out is None:
-        raise UserError("say where the model goes: --out screw.gaussad.")
+    if out is None or out.is_dir():
+        raise UserError("say where the model goes: --out screw.gaussad, a file.")
+    if auto and (levels is not None or mode != "all" or var is not None):
+        raise UserError("--auto chooses level and mode itself: leave out --levels, --mode and --var.")
     from gaussad_cli.detector.container import write_model
     from gaussad_cli.detector.train import DEFAULT_BACKBONE, Looking, report, train, train_best
 
@@ -95,6 +98,7 @@ def train_model(
     looking = Looking(weights, verify, padding, engine, device, precision, batch_size, workers, cache)
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
+    check_backbones(names, levels, padding)
     if auto:
         trained = train_best(images, names, fpr, looking)
     else:
@@ -168,6 +172,7 @@ def predict(
         FORMATS,
         NORMAL,
         Writer,
+        check_apart,
         check_threshold,
         expand,
         open_engine,
@@ -183,10 +188,13 @@ def predict(
     if bool(images) == (watch is not None):
         raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
     check_threshold(threshold)
+    if copy_to is not None:
+        check_apart(copy_to, [watch] if watch else map(Path, images or []))
     read = read_model(model)
     line = threshold_for(read, threshold, fpr)
     looking = Looking(weights, False, None, engine, device, precision, batch_size, workers, cache)
-    looking = dataclasses.replace(looking, batch_size=1, ahead=0) if watch else looking
+    if watch or (batch_size == 1 and images == ["-"]):  # answers as they are asked for
+        looking = dataclasses.replace(looking, batch_size=1, ahead=0)
     engine_ = open_engine(read, looking, note)
     paths = stay(watch, _INTERVAL) if watch else expand(images or [], sys.stdin)
     root = watch or (Path(images[0]) if images and len(images) == 1 and Path(images[0]).is_dir() else None)

@@ -32,16 +32,24 @@ def find_images(folder: Path) -> tuple[Path, ...]:
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}.")
-    paths = tuple(
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    paths = images_below(folder)
     if not paths:
         raise UserError(f"no image below {folder}: wanted are {', '.join(sorted(SUFFIXES))}.")
     return paths
+
+
+def images_below(folder: Path) -> tuple[Path, ...]:
+    """Return every image below a folder, sorted; none if there is none. Hidden ones are somebody's unfinished files.
+
+    A link to nowhere is one, so that it is not left out in silence: reading it says what is wrong.
+    """
+    return tuple(
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and not path.is_dir()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def of_folders(normal: Path, anomalous: Path | None) -> OwnImages:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from gaussad_cli import __version__
 from gaussad_cli.detector.model import BackboneIdentity, Calibration, LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.files import write_whole
-from gaussad_cli.gaussian.compression import Compression
+from gaussad_cli.gaussian.compression import Compression, Mode
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
@@ -93,7 +93,7 @@ def read_model(path: Path) -> Model:
     try:
         metadata = _metadata(content)
         text = metadata["gaussad"]
-        described = json.loads(text)
+        described = json.loads(text, parse_constant=_refuse)
         if described["schema"] != SCHEMA:
             raise UserError(_other_version(path, described))
         arrays = load(content)
@@ -138,38 +138,83 @@ def _metadata(content: bytes) -> dict[str, str]:
     return dict(metadata)
 
 
+# A digest keeps out accidents. Whoever makes a model file on purpose can make a digest too: every value is looked at.
+
+
 def _model(described: Mapping[str, Any], arrays: Arrays) -> Model:
-    backbone = dict(described["backbone"])
-    identity = BackboneIdentity(**{**backbone, "mean": tuple(backbone["mean"]), "std": tuple(backbone["std"])})
     levels = tuple(_level(one, arrays) for one in described["levels"])
     numbers = [level.level for level in levels]
     if not numbers or numbers != sorted(set(numbers)):
         raise ValueError("its levels are not in order")
     distances = _checked(arrays["calibration"], "calibration", (None,))
-    calibration = Calibration(
-        distances, float(described["calibration"]["fpr"]), float(described["calibration"]["threshold"])
-    )
+    if (np.diff(distances) < 0.0).any():
+        raise ValueError("its calibration is not in order")
+    fpr, threshold = (described["calibration"][name] for name in ("fpr", "threshold"))
+    calibration = Calibration(distances, _number(fpr, _LEAST, 1.0), _number(threshold, -_MOST, _MOST))
     hashes = arrays["hashes"]
     if hashes.dtype != np.uint8 or hashes.ndim != 2 or hashes.shape[1] != _HEAD:
         raise ValueError("its hashes are of another form")
     heads = tuple(row.tobytes().hex() for row in hashes)
-    return Model(identity, levels, calibration, dict(described["provenance"]), heads)
+    provenance = dict(described["provenance"])
+    _whole(provenance.get("updates", 0), 0, _MANY)
+    return Model(_identity(described["backbone"]), levels, calibration, provenance, heads)
+
+
+def _identity(described: Mapping[str, Any]) -> BackboneIdentity:
+    means = {name: tuple(_number(value, -_MOST, _MOST) for value in described[name]) for name in ("mean", "std")}
+    identity = BackboneIdentity(**{**described, **means})
+    _whole(identity.input_size, 1, _MANY)
+    if not all(isinstance(value, str) for name, value in vars(identity).items() if name not in (*means, "input_size")):
+        raise ValueError("its backbone is of another form")
+    return identity
 
 
 def _level(described: Mapping[str, Any], arrays: Arrays) -> LevelModel:
-    number = int(described["level"])
+    number = _whole(described["level"], 1, _MANY)
     own = {name: arrays[f"{number}.{name}"] for name in _ARRAYS}
     dim, rank = own["mean"].size, own["eigenvalues"].size
     for name, array in own.items():
         _checked(array, f"{number}.{name}", {"eigenvalues": (rank,), "eigenvectors": (dim, rank)}.get(name, (dim,)))
     third = own.pop("third")
-    spectrum = Spectrum(int(described["n"]), **own, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
-    shrinkage = Shrinkage(**described["shrinkage"])
-    if not 0 <= shrinkage.start <= shrinkage.stop <= rank or spectrum.n < 2:
-        raise ValueError("its components are out of range")
-    return LevelModel(
-        number, spectrum, shrinkage, Compression(**described["compression"]), third, float(described["fourth"])
-    )
+    if (own["eigenvalues"] <= 0.0).any():
+        raise ValueError(f"{number}.eigenvalues are not positive")
+    n = _whole(described["n"], rank + 1, _MANY)
+    spectrum = Spectrum(n, **own, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
+    compression = Compression(**described["compression"])
+    if compression.mode not in get_args(Mode):
+        raise ValueError("its mode is unknown")
+    shrinkage, fourth = _shrinkage(described["shrinkage"], dim, rank), _number(described["fourth"], 0.0, _MOST)
+    return LevelModel(number, spectrum, shrinkage, compression, third, fourth)
+
+
+def _shrinkage(described: Mapping[str, Any], dim: int, rank: int) -> Shrinkage:
+    shrinkage = Shrinkage(**described)
+    _whole(shrinkage.start, 0, rank - 1)
+    _whole(shrinkage.stop, shrinkage.start + 1, rank)
+    _whole(shrinkage.dim, shrinkage.stop - shrinkage.start, dim)
+    _number(shrinkage.intensity, 0.0, 1.0)
+    _number(shrinkage.scale, _LEAST, _MOST)
+    return shrinkage
+
+
+_LEAST, _MOST, _MANY = 1e-300, 1e300, 10**9
+
+
+def _number(value: Any, least: float, most: float) -> float:
+    """Return a number of the header; NaN lies in no range."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise ValueError(f"{value!r:.40} is not what it should be")
+    return float(value)
+
+
+def _whole(value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(f"{value!r:.40} is not what it should be")
+    return value
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} in its header")
 
 
 def _checked(array: NDArray[Any], name: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,7 +57,8 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: N803, ARG002 (scikit-learn's names)
         """Fit to normal samples (n, D), and calibrate the threshold on samples held out.
 
-        With fewer samples than `fpr` needs (1/fpr - 1, or five), the threshold is the farthest distance met.
+        With fewer samples than `fpr` needs (1/fpr - 1), the threshold is the farthest distance met; with fewer than
+        ten, nothing is held out, and it is that of the samples themselves.
 
         Raises
         ------
@@ -152,9 +154,10 @@ class ImageDetector:
 
     def score(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> Array:
         """Return the scores (m,) of images: paths, or (H, W, 3) uint8 RGB arrays; the higher, the more anomalous."""
-        size = self.model.backbone.input_size
-        squares = np.stack([_square(image, size) for image in images])
-        return self.model.score(self._engine.run(squares))
+        size, remaining = self.model.backbone.input_size, iter(images)
+        batches = iter(lambda: [_square(image, size) for image in islice(remaining, self._looking.batch)], [])
+        scores = [self.model.score(self._engine.run(np.stack(squares))) for squares in batches]
+        return np.concatenate([np.zeros(0), *scores])
 
     def predict(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> NDArray[np.bool_]:
         """Return whether images are anomalous, (m,) bool."""

@@ -9,15 +9,15 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from gaussad_cli.datasets.index import SUFFIXES
-from gaussad_cli.datasets.own import find_images
-from gaussad_cli.detector.model import Model
+from gaussad_cli.datasets.own import find_images, images_below
+from gaussad_cli.detector.model import Model, combine
 from gaussad_cli.detector.network import find_source
 from gaussad_cli.detector.stream import Seen, see
 from gaussad_cli.detector.train import HASH_HEAD, Looking
@@ -102,7 +102,7 @@ def _decide(model: Model, batch: list[Seen], threshold: float) -> list[Predictio
         return [_failed(one) for one in batch]
     features = {level: np.stack([one.features[level] for one in good]) for level in model.level_numbers}
     by_level = model.level_scores(features)
-    scores = model.score(features)
+    scores = combine(by_level)
     p_values = model.calibration.p_values(scores)
     rows = iter(range(len(good)))
     predictions = []
@@ -112,7 +112,7 @@ def _decide(model: Model, batch: list[Seen], threshold: float) -> list[Predictio
             continue
         row = next(rows)
         levels = {level: float(values[row]) for level, values in by_level.items()}
-        decision = ANOMALOUS if scores[row] > threshold else NORMAL
+        decision = NORMAL if scores[row] <= threshold else ANOMALOUS  # in this order, what is no number is not normal
         predictions.append(Prediction(one.path, decision, float(scores[row]), float(p_values[row]), levels, ""))
     return predictions
 
@@ -162,34 +162,40 @@ def expand(arguments: Iterable[str], lines: Iterable[str]) -> Iterator[Path]:
             yield Path(argument)
 
 
-def images_below(folder: Path) -> list[Path]:
-    """Return every image below a folder, sorted; none if there is none."""
-    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES and path.is_file()]
-
-
 def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
-    """Yield images that arrive in a folder, each once it has the same size at two looks; it never ends by itself.
+    """Yield images that arrive in a folder, each once it is the same at two looks; it never ends by itself.
+
+    One that is written again, or goes and comes back, is yielded again. Empty files are waited for.
 
     Raises
     ------
     UserError
         If the folder is not there, or goes.
     """
-    sizes: dict[Path, int] = {}
-    done: set[Path] = set()
+    before: dict[Path, tuple[int, int]] = {}
+    done: dict[Path, tuple[int, int]] = {}
     while True:
-        if not folder.is_dir():
-            raise UserError(f"no such folder to watch: {folder}.")
-        for path in images_below(folder):
-            if path not in done:
-                size = path.stat().st_size if path.exists() else -1
-                if sizes.get(path) == size and size > 0:
-                    done.add(path)
-                    sizes.pop(path)
-                    yield path
-                else:
-                    sizes[path] = size
+        now = _states(folder)
+        done = {path: state for path, state in done.items() if now.get(path) == state}
+        for path, state in now.items():
+            if before.get(path) == state and path not in done and state[0]:
+                done[path] = state
+                yield path
+        before = now
         wait(interval)
+
+
+def _states(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Return size and time of change of the images below a folder; of links to nowhere, and files that go, none."""
+    if not folder.is_dir():
+        raise UserError(f"no such folder to watch: {folder}.")
+    states = {}
+    with suppress(OSError):  # a folder that goes while it is looked through: what is left is seen at the next look
+        for path in images_below(folder):
+            with suppress(OSError):
+                found = path.stat()
+                states[path] = found.st_size, found.st_mtime_ns
+    return states
 
 
 # --- what is written ---
@@ -219,19 +225,30 @@ class Writer:
         self._write(buffer.getvalue())
 
 
+def check_apart(folder: Path, sources: Iterable[Path]) -> None:
+    """Check that copies do not become images to score: UserError if they would lie in a folder of those."""
+    for source in sources:
+        if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+            raise UserError(
+                f"--copy-to {folder} lies in {source}: its copies would be scored too. Choose another folder."
+            )
+
+
 def copy_to(folder: Path, one: Prediction, root: Path | None) -> Path | None:
     """Copy a file to the folder of its decision, under its name below `root`; never over another one.
 
     Returns
     -------
-    Where to; None if the file could not be copied because it is not there.
+    Where to; None if the file cannot be read.
 
     Raises
     ------
     UserError
         If the folder cannot be written.
     """
-    if not one.path.is_file():
+    try:
+        source = one.path.open("rb")
+    except OSError:
         return None
     name = one.path.relative_to(root) if root and one.path.is_relative_to(root) else Path(one.path.name)
     target = folder / one.decision / name
@@ -239,9 +256,10 @@ def copy_to(folder: Path, one: Prediction, root: Path | None) -> Path | None:
         if not target.exists():
             break
         target = (folder / one.decision / name).with_name(f"{name.stem}-{number}{name.suffix}")
-    with writing(target):
+    with source, writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(one.path, target)
+        with target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
     return target
 
 

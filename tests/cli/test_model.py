@@ -1,5 +1,6 @@
 """A detector of one's own, through the command line: train, predict, update, export, explain."""
 
+import csv
 import io
 import json
 import shutil
@@ -66,7 +67,7 @@ def test_a_model_of_a_folds_images_scores_as_evaluate_does(gaussad, tiny):
         write_image(tiny / f"lid/train/good/{i:03d}.png", seed=5000 + i)
     assert gaussad("extract", "--data", tiny, *SOME).code == 0
     assert gaussad("evaluate", *LITE0, "--score", "mahalanobis", "--mode", "all").code == 0
-    scores = pd.read_csv("results/tiny/scores/lid.csv")
+    scores = pd.read_csv("results/tiny/scores/lid.csv", converters={"fold_0": float, "fold_1": float})  # to the bit
     paths = sorted((tiny / "lid/train/good").iterdir())
     test = sorted((tiny / "lid/test").rglob("*.png"))
     for fold, fitted in enumerate(training_folds(len(paths))[:2]):
@@ -74,9 +75,11 @@ def test_a_model_of_a_folds_images_scores_as_evaluate_does(gaussad, tiny):
         for levels, name in (("3", "3"), ("2-3", "sum:2-3")):
             options = ("--out", "m.gaussad", "--fpr", "0.5", *LITE0, "--levels", levels)
             assert gaussad("train", "--csv", "list.csv", *options).code == 0
-            rows = table(gaussad("predict", "m.gaussad", *test).out)
+            rows = csv.DictReader(io.StringIO(gaussad("predict", "m.gaussad", *test).out))
             expected = scores[scores["level"].astype(str) == name][f"fold_{fold}"]
-            np.testing.assert_allclose(rows["score"], expected, rtol=1e-13)
+            assert [float(row["score"]) for row in rows] == expected.tolist()
+    one_by_one = table(gaussad("predict", "m.gaussad", *test, "--batch-size", "1").out)
+    np.testing.assert_allclose(one_by_one["score"], expected, rtol=1e-13)  # BLAS adds a single row up in another order
 
 
 def test_predictions_in_python_are_those_of_the_command(trained):
@@ -85,6 +88,7 @@ def test_predictions_in_python_are_those_of_the_command(trained):
     paths = sorted(Path("bad").iterdir())
     np.testing.assert_array_equal(detector.score(paths), rows["score"])
     assert detector.predict(paths).all()
+    assert detector.score([]).shape == (0,)
     with pytest.raises(ValueError, match="uint8"):
         detector.score([np.zeros((4, 4, 3))])
 
@@ -123,6 +127,70 @@ def test_the_threshold_can_be_another(trained):
     assert (many["decision"] == "anomalous").mean() > 0.5
     assert_user_error(trained("predict", "m.gaussad", "good", "--fpr", "0.001"), "calibrated on 24 images")
     assert_user_error(trained("predict", "m.gaussad", "good", "--fpr", "0.1", "--threshold", "3"), "give one")
+
+
+def test_copies_never_become_images_to_score(trained):
+    for source, folder in (("good", "good/sorted"), ("bad", "bad"), (".", "sorted")):
+        assert_user_error(trained("predict", "m.gaussad", source, "--copy-to", folder), "Choose another folder")
+    assert_user_error(trained("predict", "m.gaussad", "--watch", "bad", "--copy-to", "bad/sorted"), "--copy-to")
+    assert len(list(Path().rglob("*.png"))) == 28
+
+
+def test_a_file_that_cannot_be_copied_does_not_end_the_run(trained):
+    Path("bad/9.png").symlink_to("nowhere")
+    done = trained("predict", "m.gaussad", "bad", "good/00.png", "--copy-to", "sorted")
+    assert_user_error(done, "1 of 6 files")
+    assert table(done.out)["decision"].tolist() == [*["anomalous"] * 4, "error", "normal"]
+    assert sorted(path.name for path in Path("sorted").rglob("*.png")) == ["0.png", "00.png", "1.png", "2.png", "3.png"]
+
+
+def test_a_file_that_is_written_again_while_watched_is_yielded_again_and_an_unfinished_one_is_not(tmp_path):
+    def write(name, content):
+        (tmp_path / name).write_bytes(content)
+
+    steps = [
+        lambda: write("a.png", b"12"),
+        lambda: write("a.png", b"1234"),
+        lambda: None,
+        lambda: write(".b.png", b"1"),
+        lambda: write("empty.png", b""),
+        (tmp_path / "a.png").unlink,
+        lambda: write("a.png", b"1234"),
+        lambda: None,
+        lambda: write("a.png", b"12345"),
+        lambda: None,
+        lambda: None,
+    ]
+    looks, yielded = [], []
+
+    def wait(_):
+        if not steps:
+            raise KeyboardInterrupt
+        steps.pop(0)()
+        looks.append(len(yielded))
+
+    with pytest.raises(KeyboardInterrupt):
+        for path in predicting.watch(tmp_path, 0.0, wait):
+            yielded.append(path.name)
+    assert yielded == ["a.png"] * 3
+    assert looks == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 3]
+
+
+def test_a_watched_folder_that_is_not_there_is_said(trained):
+    assert_user_error(trained("predict", "m.gaussad", "--watch", "inbox"), "no such folder to watch: inbox")
+
+
+def test_lines_on_stdin_are_answered_one_by_one_if_asked_for(trained, monkeypatch, capfd):
+    answered = []
+
+    def lines():
+        for path in ("good/00.png", "bad/0.png"):
+            yield f"{path}\n"
+            answered.append(len(capfd.readouterr().out.splitlines()))
+
+    monkeypatch.setattr("sys.stdin", lines())
+    trained("predict", "m.gaussad", "-", "--batch-size", "1")
+    assert answered == [2, 1]  # the header too
 
 
 def test_a_watched_folder_is_scored_as_files_arrive(trained, monkeypatch):
@@ -171,6 +239,10 @@ def test_auto_says_what_it_chose_from(gaussad, images):
     assert "that figure flatters" in done.err
     assert done.err.count("efficientnet-lite0, level") >= 10
     assert_user_error(gaussad("train", "--normal", "good", "--auto", "--out", "m.gaussad", *LITE0), "--anomalous")
+    both = ("--normal", "good", "--anomalous", "bad", "--auto", "--out", "m.gaussad")
+    for option in (("--levels", "2"), ("--mode", "pca"), ("--var", "0.9")):
+        assert_user_error(gaussad("train", *both, *LITE0, *option), "--auto chooses level and mode itself")
+    assert_user_error(gaussad("train", *both, *LITE0, "--backbone", "resnet-19"), "unknown backbone 'resnet-19'")
 
 
 def test_images_come_from_the_mvtec_layout_or_a_list_too(gaussad, tiny, images):
@@ -204,6 +276,25 @@ def test_what_cannot_be_trained_is_said(gaussad, images, options, fragments):
     assert not Path("m.gaussad").exists()
 
 
+def test_an_image_that_is_normal_and_anomalous_is_named(gaussad, images):
+    shutil.copy("bad/2.png", "good/mixed.png")
+    done = gaussad("train", "--normal", "good", "--anomalous", "bad", "--out", "m.gaussad", "--fpr", "0.1", *SOME)
+    assert_user_error(done, "good/mixed.png", "bad/2.png")
+
+
+def test_copies_among_the_normal_images_are_counted(gaussad, images):
+    shutil.copy("good/00.png", "good/again.png")
+    done = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME)
+    assert "1 images are copies of others" in done.err
+    assert "no proven bound" in done.err
+
+
+def test_where_the_model_cannot_go_is_said_before_the_work(gaussad, images, monkeypatch):
+    monkeypatch.setattr("gaussad_cli.detector.train.train", lambda *_: pytest.fail("it began"))
+    for out in ((), ("--out", "good")):
+        assert_user_error(gaussad("train", "--normal", "good", *out), "--out screw.gaussad")
+
+
 def test_lines_of_a_list_that_are_wrong_are_named(gaussad, images):
     for text, fragment in (
         ("path\ngood/00.png\nnowhere.png\n", "line 3: no file"),
@@ -217,8 +308,12 @@ def test_lines_of_a_list_that_are_wrong_are_named(gaussad, images):
 
 
 def test_a_broken_image_or_model_ends_with_its_name(gaussad, trained):
+    Path("good/04.png").unlink()
+    Path("good/04.png").symlink_to("nowhere")
     Path("good/03.png").write_bytes(b"")
-    assert_user_error(gaussad("train", "--normal", "good", "--out", "n.gaussad", "--fpr", "0.2", *SOME), "good/03.png")
+    assert_user_error(
+        gaussad("train", "--normal", "good", "--out", "n.gaussad", "--fpr", "0.2", *SOME), "03.png", "And 1 more"
+    )
     Path("m.gaussad").write_bytes(b"x" * 100)
     assert_user_error(gaussad("predict", "m.gaussad", "bad"), "m.gaussad")
     assert_user_error(gaussad("predict", "m.gaussad"), "say which images")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from gaussad_cli.detector.container import read_model, write_model
+from gaussad_cli.detector.container import _ARRAYS, _describe, _digest, _metadata, _model, read_model, write_model
+from gaussad_cli.detector.update import update
 from gaussad_cli.errors import UserError
 from gaussad_cli.gaussian.compression import Compression
 from tests.detector.tiny_network import features, pictures, tiny_model
@@ -69,8 +70,6 @@ def test_five_hundred_damaged_files_are_clear_errors(tmp_path, content):
 
 def rewritten(content, change):
     """A file that was changed by somebody who knows the format, digest and all."""
-    from gaussad_cli.detector.container import _digest, _metadata
-
     described, arrays = json.loads(_metadata(content)["gaussad"]), load(content)
     change(described, arrays)
     text = json.dumps(described)
@@ -89,6 +88,13 @@ CHANGES = {
     "another shape": lambda _, a: a.update({"1.mean": a["1.mean"][:-1]}),
     "NaN": lambda _, a: a.update({"1.mean": a["1.mean"] * np.nan}),
     "no calibration": lambda _, a: a.update(calibration=np.zeros(0)),
+    "an infinite rate": lambda d, _: d["calibration"].update(fpr=float("inf")),
+    "a threshold that is no number": lambda d, _: d["calibration"].update(threshold=float("nan")),
+    "a calibration out of order": lambda _, a: a.update(calibration=a["calibration"][::-1].copy()),
+    "more components than images": lambda d, _: d["levels"][0].update(n=3),
+    "a negative eigenvalue": lambda _, a: a.update({"1.eigenvalues": -a["1.eigenvalues"]}),
+    "an unknown mode": lambda d, _: d["levels"][0].update(compression={"mode": "best", "var": 0.5}),
+    "a network without a name": lambda d, _: d["backbone"].update(name=None),
     "hashes of another form": lambda _, a: a.update(hashes=np.zeros(3)),
 }
 
@@ -98,6 +104,47 @@ def test_a_file_that_was_made_by_somebody_else_is_a_clear_error(tmp_path, conten
     with pytest.raises(UserError) as caught:
         read(tmp_path, rewritten(content, CHANGES[change]))
     assert ("version 2" in str(caught.value)) == (change == "a later version")
+
+
+HOSTILE = (None, True, -1, 0, 0.5, 1e308, 10**400, float("nan"), float("inf"), "", "x", [], {}, [[]], -(10**30), 2**63)
+
+
+def places(value, path=()):
+    yield path
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from places(inner, (*path, key))
+
+
+def replaced(value, path, new):
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(value[path[0]], path[1:], new)
+    return copy
+
+
+def test_a_header_with_any_one_value_hostile_is_refused_or_means_a_number():
+    """Whoever writes a file on purpose gets the digest right: only what is looked at keeps tracebacks and NaN away."""
+    model = tiny_model(levels=(1,))
+    described = json.loads(json.dumps({**_describe(model), "provenance": {"updates": 0}}))
+    arrays = {f"1.{name}": vars(model.levels[0].spectrum).get(name, model.levels[0].third) for name in _ARRAYS}
+    arrays |= {"calibration": model.calibration.distances, "hashes": np.zeros((0, 8), np.uint8)}
+    seen, refused = features(pictures(3), levels=(1,)), 0
+    assert _model(described, arrays).score(seen).tolist() == model.score(seen).tolist()
+    for path in places(described):
+        for value in HOSTILE:
+            try:
+                read = _model(json.loads(json.dumps(replaced(described, path, value))), arrays)
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # what read_model makes clear
+                refused += 1
+                continue
+            if path[:1] == ("backbone",):  # the values are held against the registry's later
+                assert isinstance(read.backbone.name, str), (path, value)
+            elif path[:1] in (("levels",), ("calibration",), ("provenance",)):
+                updated = update(read, seen, ("ab" * 8,) * 3)
+                assert np.isfinite([*read.score(seen), *updated.score(seen)]).all(), (path, value)
+    assert refused > 400
 
 
 def test_a_missing_file_is_said(tmp_path):
