@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import multiprocessing
 import os
+import shutil
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +17,13 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from gaussad_cli.backbones.network import LevelNetwork
-from gaussad_cli.backbones.registry import Backbone
+from gaussad_cli.backbones.registry import Backbone, Padding
+from gaussad_cli.backbones.weights import Checkpoint
 from gaussad_cli.cli import main
-from gaussad_cli.extraction import onnx_engine
+from gaussad_cli.extraction import onnx_engine, store
+from gaussad_cli.files import sha256_of
 
-really_export = onnx_engine.export
+really_load_graph = onnx_engine.load_graph
 ROOT = Path(__file__).parents[1]
 # Small matrices: on a busy machine, BLAS threads that wait for each other cost minutes.
 threadpool_limits(1, user_api="blas")
@@ -37,29 +42,29 @@ Cli = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
-def exported() -> Callable[..., bytes]:
-    """Export a network once in a session: every test has a cache of its own, and an export takes seconds."""
-    graphs: dict[tuple[object, ...], bytes] = {}
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
+    """Export a network once in a session: every test has a cache of its own, and an export takes a second."""
+    kept = tmp_path_factory.mktemp("graphs")
 
-    def export(network: LevelNetwork, backbone: Backbone) -> bytes:
-        content = hashlib.sha256(repr(network).encode())
-        for name, tensor in network.state_dict().items():
-            content.update(name.encode() + tensor.numpy().tobytes())
-        key = (backbone, network.levels, content.hexdigest())
-        if key not in graphs:
-            graphs[key] = really_export(network, backbone)
-        return graphs[key]
+    def load(
+        backbone: Backbone, padding: Padding, levels: tuple[int, ...], checkpoint: Checkpoint, cache: Path
+    ) -> bytes:
+        folder = kept / store.digest([backbone.name, padding, levels, checkpoint.sha256])
+        really_load_graph(backbone, padding, levels, checkpoint, folder)
+        with suppress(OSError):  # a cache that cannot be written is what some tests are about
+            shutil.copytree(folder / onnx_engine.GRAPHS, cache / onnx_engine.GRAPHS, dirs_exist_ok=True)
+        return really_load_graph(backbone, padding, levels, checkpoint, cache)
 
-    return export
+    return load
 
 
 @pytest.fixture
 def gaussad(
-    exported: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+    graphs: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Cli:
     """Run `gaussad ARGS` in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(onnx_engine, "export", exported)
+    monkeypatch.setattr(onnx_engine, "load_graph", graphs)
 
     def run(*args: object) -> Result:
         monkeypatch.setattr("sys.argv", ["gaussad", *map(str, args)])
@@ -71,6 +76,41 @@ def gaussad(
         return Result(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def extractions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """Where the session's extractions are kept, and where in there each is, by its images and options."""
+    return tmp_path_factory.mktemp("extractions"), {}
+
+
+@pytest.fixture
+def extract_once(gaussad: Cli, extractions: tuple[Path, dict[str, Path]]) -> Callable[..., Path]:
+    """Run `gaussad extract --data DATA OPTIONS` for tests of what comes after: once in a session, copied after that."""
+    kept, folders = extractions
+
+    def extract(data: Path, *options: object) -> Path:
+        images = [(str(path.relative_to(data)), sha256_of(path)) for path in sorted(data.rglob("*.png"))]
+        key = store.digest([data.name, images, *map(str, options)])
+        if key not in folders:
+            done = gaussad("extract", "--data", data, *options, "--cache", kept / key)
+            assert done.code == 0, done.err
+            folders[key] = "cache" / Path(done.out.strip()).relative_to(kept / key)
+        ignored = shutil.ignore_patterns(onnx_engine.GRAPHS)
+        shutil.copytree(kept / key, "cache", ignore=ignored, dirs_exist_ok=True)
+        return folders[key]
+
+    return extract
+
+
+@pytest.fixture(scope="session")
+def processes() -> BaseContext:
+    """Start processes that tests kill: by forking one that has imported torch and all, where that can be."""
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.comparators.tiny", "tests.extraction.toy"])
+    return context
 
 
 def assert_user_error(result: Result, *fragments: str) -> None:

@@ -68,7 +68,7 @@ def test_the_main_job_by_another_timm_model(gaussad, tiny, tmp_path, model):
     torch.manual_seed(0)
     tensors = create_model(find_backbone(f"timm:{model}")).state_dict()
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, tmp_path / "w.safetensors")
-    options = ("--backbone", f"timm:{model}")
+    options = ("--backbone", f"timm:{model}", "--levels", "2-3")
     done = gaussad("run", "--data", tiny, *options, "--weights", tmp_path / "w.safetensors", "--table", "1")
     assert done.code == 0, done.err
     assert f"timm:{model} (w@" in done.out
@@ -76,7 +76,7 @@ def test_the_main_job_by_another_timm_model(gaussad, tiny, tmp_path, model):
     assert set(metrics["backbone"]) == {f"timm:{model}"}
     assert np.isfinite(metrics.loc[metrics["score"] == "mahalanobis", "auroc"]).all()
     assert gaussad("evaluate", *options, "--mode", "npca").code == 0
-    assert gaussad("tables", *options).code == 0
+    assert gaussad("tables", *options[:2]).code == 0
 
 
 def test_a_file_that_lacks_any_of_its_tensors_but_the_classifiers_is_an_error(gaussad, tiny, tmp_path):

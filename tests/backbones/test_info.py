@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from gaussad_cli.backbones import info
 from gaussad_cli.backbones.info import count_parameters, measure_shape
 from gaussad_cli.backbones.network import create_model, tap_levels
 from gaussad_cli.backbones.registry import BACKBONES, find_backbone
@@ -62,7 +63,23 @@ def test_info_alone_lists_every_backbone(gaussad):
     assert all(name in listed for name in BACKBONES)
 
 
-def test_info_on_the_real_weight_files_says_what_they_serve_and_lack(gaussad, weights):
+@pytest.fixture(scope="module")
+def built():
+    """Models on the meta device by name: a weight file is held against every backbone, which takes seconds to build."""
+    return {}
+
+
+@pytest.fixture
+def built_once(monkeypatch, built):
+    def create(backbone):
+        if backbone.name not in built:
+            built[backbone.name] = create_model(backbone)
+        return built[backbone.name]
+
+    monkeypatch.setattr(info, "create_model", create)
+
+
+def test_info_on_the_real_weight_files_says_what_they_serve_and_lack(gaussad, built_once, weights):
     b4 = gaussad("info", "--weights", weights / "efficientnet-b4-levels1-7.pth").out
     assert "efficientnet-b4, levels 1-7; lacks _blocks.31._expand_conv.weight, _blocks.31._project_conv.weight" in b4
     assert "efficientnet_pytorch's names" in b4
@@ -72,7 +89,7 @@ def test_info_on_the_real_weight_files_says_what_they_serve_and_lack(gaussad, we
     assert resnet.count("serves") == 1
 
 
-def test_info_on_b4_without_its_stem_still_knows_it(gaussad, weights, tmp_path):
+def test_info_on_b4_without_its_stem_still_knows_it(gaussad, built_once, weights, tmp_path):
     tensors = dict(read_checkpoint(weights / "efficientnet-b4-levels1-7.pth", "b4").tensors)
     del tensors["_conv_stem.weight"]
     torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "b4.pth")
@@ -82,7 +99,7 @@ def test_info_on_b4_without_its_stem_still_knows_it(gaussad, weights, tmp_path):
     assert told.count("serves") == 1
 
 
-def test_info_on_a_file_under_timms_names_without_its_stem_still_knows_it(gaussad, tmp_path):
+def test_info_on_a_file_under_timms_names_without_its_stem_still_knows_it(gaussad, built_once, tmp_path):
     tensors = create_model(find_backbone("resnet-18")).state_dict()
     del tensors["conv1.weight"]
     torch.save(tensors, tmp_path / "cut.pth")
@@ -92,13 +109,13 @@ def test_info_on_a_file_under_timms_names_without_its_stem_still_knows_it(gaussa
     assert told.count("serves") == 1
 
 
-def test_info_on_a_file_with_little_of_any_network_names_none(gaussad, tmp_path):
+def test_info_on_a_file_with_little_of_any_network_names_none(gaussad, built_once, tmp_path):
     tensors = create_model(find_backbone("resnet-18")).state_dict()
     torch.save({name: tensors[name] for name in ("bn1.weight", "fc.weight")}, tmp_path / "two.pth")
     assert "serves         not any backbone" in gaussad("info", "--weights", tmp_path / "two.pth").out
 
 
-def test_info_on_a_published_file_says_that_it_is_what_its_name_says(gaussad):
+def test_info_on_a_published_file_says_that_it_is_what_its_name_says(gaussad, built_once):
     from gaussad_cli.backbones.weights import find_checkpoint
 
     path = find_checkpoint(find_backbone("efficientnet-lite0"), None).path
@@ -108,7 +125,7 @@ def test_info_on_a_published_file_says_that_it_is_what_its_name_says(gaussad):
     assert "serves         not efficientnet-b4" in gaussad("info", "efficientnet-b4", "--weights", path).out
 
 
-def test_info_on_a_file_with_a_false_name_is_an_error_unless_told_to_go_on(gaussad, tmp_path):
+def test_info_on_a_file_with_a_false_name_is_an_error_unless_told_to_go_on(gaussad, built_once, tmp_path):
     path = tmp_path / "resnet18-f37072fd.pth"
     torch.save(create_model(find_backbone("resnet-18")).state_dict(), path)
     refused = gaussad("info", "--weights", path)

@@ -1,7 +1,10 @@
 """Weight files: real ones, partial ones, broken ones, and the hub's cache."""
 
 import io
+import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -170,39 +173,35 @@ def test_a_file_that_is_not_there_is_an_error_that_names_it(tmp_path):
 
 
 HUB_SCRIPT = """
+import sys
+from pathlib import Path
 from gaussad_cli.backbones.registry import find_backbone
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.errors import UserError
 try:
-    print(find_checkpoint(find_backbone("resnet-18"), None).label)
+    find_checkpoint(find_backbone("resnet-18"), None)
 except UserError as error:
     print(f"error: {error}")
+Path(sys.argv[1]).rename(Path(sys.argv[2]))
+print(find_checkpoint(find_backbone("resnet-18"), None).label)
 """
 
 
-def from_hub(cache: Path) -> str:
-    """Ask for the hub's ResNet-18 offline, in a process of its own: huggingface_hub reads its settings on import."""
-    import os
-    import subprocess
-    import sys
-
-    environment = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", HUB_SCRIPT], env=environment, capture_output=True, text=True, check=True
-    )
-    return done.stdout
-
-
-def test_weights_in_the_hubs_cache_are_found_without_a_network(tmp_path, resnet_tensors):
-    repository = tmp_path / "models--timm--resnet18.tv_in1k"
+def test_without_a_network_weights_are_found_in_the_hubs_cache_or_the_error_says_where_to_get_them(
+    tmp_path, resnet_tensors
+):
+    """Offline, in a process of its own: huggingface_hub reads its settings on import."""
+    repository = tmp_path / "later"
     (repository / "refs").mkdir(parents=True)
     (repository / "refs/main").write_text("abc123")
     (repository / "snapshots/abc123").mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in resnet_tensors.items()}, repository / "snapshots/abc123/model.safetensors")
-    assert from_hub(tmp_path).startswith("resnet18.tv_in1k@")
-
-
-def test_without_hub_and_file_the_error_says_where_to_get_the_weights(tmp_path):
-    message = from_hub(tmp_path)
+    cache = tmp_path / "hub"
+    cache.mkdir()
+    command = [sys.executable, "-c", HUB_SCRIPT, repository, cache / "models--timm--resnet18.tv_in1k"]
+    environment = {**os.environ, "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    without, found = done.stdout.splitlines()
     for part in ("error: ", "resnet-18", "timm/resnet18.tv_in1k", "--weights FILE"):
-        assert part in message
+        assert part in without
+    assert found.startswith("resnet18.tv_in1k@")

@@ -22,8 +22,8 @@ def extract(gaussad, tiny):
 
 
 @pytest.fixture
-def extracted(extract):
-    return Path(extract().out.strip())
+def extracted(extract_once, tiny):
+    return extract_once(tiny, *LITE0, "--levels", "3")
 
 
 def test_a_folder_that_is_not_there(gaussad):

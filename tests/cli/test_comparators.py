@@ -18,10 +18,10 @@ LITE0 = ("--backbone", "efficientnet-lite0")
 
 
 @pytest.fixture
-def features(gaussad, mvtec, tmp_path):
+def features(extract_once, mvtec, tmp_path):
     """Level 7 and 6 of every fourth image of a real category: {level: (train, test)}."""
     data = link(mvtec, tmp_path / "data", "bottle", every=4)
-    folder = Path(gaussad("extract", "--data", data, *LITE0, "--levels", "6,7").out.strip()) / "bottle"
+    folder = extract_once(data, *LITE0, "--levels", "6,7") / "bottle"
     return {
         level: tuple(np.load(folder / split / f"level_{level}.npy").astype(float) for split in ("train", "test"))
         for level in (6, 7)
@@ -84,7 +84,7 @@ def test_weighted_levels_are_tested_on_the_images_that_they_did_not_learn_from(g
 
 
 def test_comparators_are_fitted_to_all_epochs_of_a_folds_images(gaussad, mvtec, tmp_path):
-    data = link(mvtec, tmp_path / "data", "bottle", every=4)
+    data = link(mvtec, tmp_path / "data", "bottle", every=8)
     extracted = gaussad("extract", "--data", data, *LITE0, "--levels", "7", "--epochs", 2)
     folder = Path(extracted.out.strip()) / "bottle"
     train = np.load(folder / "train/level_7.npy").astype(float)
@@ -97,9 +97,9 @@ def test_comparators_are_fitted_to_all_epochs_of_a_folds_images(gaussad, mvtec, 
     np.testing.assert_allclose(scores["fold_0"], np.sqrt(np.square(distances).mean(axis=1)), rtol=1e-6)
 
 
-def test_a_step_of_nothing_is_the_score_without_one_and_a_step_changes_it(gaussad, mvtec, tmp_path):
+def test_a_step_of_nothing_is_the_score_without_one_and_a_step_changes_it(gaussad, extract_once, mvtec, tmp_path):
     data = link(mvtec, tmp_path / "data", "bottle", every=8)
-    gaussad("extract", "--data", data, *LITE0, "--levels", "6,7")
+    extract_once(data, *LITE0, "--levels", "2,3")
     plain = evaluated(gaussad, "--score", "ood")
     for step in (0, 0.002):
         done = gaussad("train", "ood", "--data", data, *LITE0, "--step", step)
@@ -127,6 +127,6 @@ def test_a_step_of_nothing_is_the_score_without_one_and_a_step_changes_it(gaussa
         (("--score", "ood", "--threshold", "all"), ("--threshold does not go with --score ood",)),
     ],
 )
-def test_options_of_comparators_that_cannot_be(gaussad, tiny, options, fragments):
-    gaussad("extract", "--data", tiny, *LITE0, "--levels", "6,7")
+def test_options_of_comparators_that_cannot_be(gaussad, extract_once, tiny, options, fragments):
+    extract_once(tiny, *LITE0, "--levels", "6,7")
     assert_user_error(gaussad("evaluate", *LITE0, *options), *fragments)

@@ -22,37 +22,43 @@ def thresholds() -> pd.DataFrame:
 
 @pytest.fixture
 def bottle(mvtec, tmp_path):
-    """Every fourth image of a real category."""
+    """Every eighth image of a real category."""
+    return link(mvtec, tmp_path / "data", "bottle", every=8)
+
+
+@pytest.fixture
+def more_bottles(mvtec, tmp_path):
+    """Every fourth image of it."""
     return link(mvtec, tmp_path / "data", "bottle", every=4)
 
 
 def test_epochs_go_from_images_to_table_4_beside_the_images_as_they_are(gaussad, bottle):
-    done = gaussad("run", "--data", bottle, *LITE0, *LEVEL, "--epochs", 3, "--table", 4)
+    done = gaussad("run", "--data", bottle, *LITE0, *LEVEL, "--epochs", 2, "--table", 4)
     assert done.code == 0, done.err
-    assert "3 augmented epochs" in done.out
+    assert "2 augmented epochs" in done.out
     assert "not augmented" in done.out
     metrics = read_metrics(Path("results"), None)
-    assert set(metrics["epochs"]) == {0, 3}
-    fold = metrics[(metrics["epochs"] == 3) & (metrics["mode"] == "all") & (metrics["fold"] == 0)]
-    assert set(fold["n_train"]) == {3 * 42}  # 53 images, of which fold 0 leaves 11 out
+    assert set(metrics["epochs"]) == {0, 2}
+    fold = metrics[(metrics["epochs"] == 2) & (metrics["mode"] == "all") & (metrics["fold"] == 0)]
+    assert set(fold["n_train"]) == {2 * 21}  # 27 images, of which fold 0 leaves 6 out
 
     # Table IV's cells are the shares of the distances in the scores file beyond the law's thresholds.
     scores = pd.read_csv("results/data/scores/bottle.csv")
-    scores = scores[(scores["score"] == "mahalanobis") & (scores["mode"] == "all") & (scores["epochs"] == 3)]
+    scores = scores[(scores["score"] == "mahalanobis") & (scores["mode"] == "all") & (scores["epochs"] == 2)]
     table = pd.read_csv("results/data/tables/table_4.csv")
-    table = table[(table["mode"] == "all") & (table["epochs"] == 3)].set_index(["quantity", "sigma"])["mean"]
+    table = table[(table["mode"] == "all") & (table["epochs"] == 2)].set_index(["quantity", "sigma"])["mean"]
     for sigma in range(1, 6):
         threshold = chi2_threshold(target_fpr(sigma), 192)
         for quantity, anomalous in (("fpr", 0), ("tpr", 1)):
             distances = scores.loc[scores["anomalous"] == anomalous, [f"fold_{k}" for k in range(5)]]
             assert table[quantity, sigma] == pytest.approx(100 * (distances > threshold).to_numpy().mean())
 
-    again = gaussad("extract", "--data", bottle, *LITE0, *LEVEL, "--epochs", 3)
+    again = gaussad("extract", "--data", bottle, *LITE0, *LEVEL, "--epochs", 2)
     assert again.err.startswith("0 images of 1 categories extracted")
 
 
-def test_thresholds_for_wanted_rates_are_written_drawn_and_printed(gaussad, bottle):
-    gaussad("extract", "--data", bottle, *LITE0, *LEVEL)
+def test_thresholds_for_wanted_rates_are_written_drawn_and_printed(gaussad, extract_once, more_bottles):
+    extract_once(more_bottles, *LITE0, *LEVEL)
     wanted = ("--mode", "all", "--threshold", "chi2", "--threshold", "conformal", "--fpr", "0.2,0.1")
     done = gaussad("evaluate", *LITE0, *wanted)
     assert done.code == 0, done.err
@@ -76,8 +82,8 @@ def test_thresholds_for_wanted_rates_are_written_drawn_and_printed(gaussad, bott
     assert set(rows.loc[rows["score"] == "mahalanobis", "method"]) == {"gamma"}
 
 
-def test_thresholds_of_all_scorings_are_summed_up_and_not_drawn(gaussad, bottle):
-    gaussad("extract", "--data", bottle, *LITE0, *LEVEL)
+def test_thresholds_of_all_scorings_are_summed_up_and_not_drawn(gaussad, extract_once, more_bottles):
+    extract_once(more_bottles, *LITE0, *LEVEL)
     done = gaussad("evaluate", *LITE0, "--threshold", "all")
     assert done.code == 0, done.err
     assert "Mean gap between wanted and achieved FPR" in done.out
@@ -151,6 +157,6 @@ def test_options_of_augmentation_that_cannot_be(gaussad, tiny, options, fragment
         (("--epochs", "7"), ("no efficientnet-lite0 features with these options", "epochs 0")),
     ],
 )
-def test_options_of_the_working_point_that_cannot_be(gaussad, tiny, options, fragments):
-    gaussad("extract", "--data", tiny, *LITE0, *LEVEL)
+def test_options_of_the_working_point_that_cannot_be(gaussad, extract_once, tiny, options, fragments):
+    extract_once(tiny, *LITE0, "--levels", "3")
     assert_user_error(gaussad("evaluate", *LITE0, *options), *fragments)

@@ -1,7 +1,6 @@
 """The training loop: which epoch is the best, when it ends, and that it goes on after anything."""
 
 import dataclasses
-import multiprocessing
 import random
 import sys
 
@@ -81,15 +80,13 @@ def test_the_same_comes_out_again_whatever_the_workers_and_another_seed_gives_an
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no fork server")
-def test_killed_at_random_moments_it_ends_with_the_same_scores(tmp_path, data):
+def test_killed_at_random_moments_it_ends_with_the_same_scores(tmp_path, data, processes):
     whole = tiny.train("classifier", data, tmp_path / "whole")
     rng, killed = random.Random(0), 0
-    server = multiprocessing.get_context("forkserver")  # imports torch once, not at every kill
-    server.set_forkserver_preload(["tests.comparators.tiny"])
-    for _ in range(16):
-        worker = server.Process(target=tiny.train, args=("classifier", data, tmp_path / "cache", 0.01))
+    for _ in range(10):
+        worker = processes.Process(target=tiny.train, args=("classifier", data, tmp_path / "cache", 0.01))
         worker.start()
-        worker.join(rng.uniform(0.1, 0.5))
+        worker.join(rng.uniform(0.05, 0.3))
         killed += worker.is_alive()
         worker.kill()
         worker.join()

@@ -1,8 +1,6 @@
 """Killed at any moment, extraction goes on from the last whole shard, and ends with the same bytes."""
 
 import random
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import pytest
 from PIL import Image
 
 from gaussad_cli.extraction import store
-from tests.conftest import ROOT
 from tests.extraction import toy
 
 KILLS = 24
@@ -50,24 +47,24 @@ def whole_images(data: Path, cache: Path) -> set[int]:
     return found
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_twice(tmp_path, data):
+def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_twice(tmp_path, data, processes):
     toy.work(data, tmp_path / "whole", tmp_path / "whole.log")
     rng = random.Random(0)
     cache, killed_at_work, twice = tmp_path / "cache", 0, set()
     for kill in range(60):
-        whole, log = whole_images(data, cache), tmp_path / f"{kill}.log"
-        command = [sys.executable, "-m", "tests.extraction.toy", data, cache, log]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as worker:
-            worker.stdout.readline()
-            if killed_at_work < KILLS:
-                time.sleep(rng.uniform(0, 0.12))
-                worker.kill()  # SIGKILL
-            worker.wait()
+        whole, log, ready = whole_images(data, cache), tmp_path / f"{kill}.log", processes.Event()
+        worker = processes.Process(target=toy.killable_work, args=(ready, data, cache, log))
+        worker.start()
+        assert ready.wait(60)
+        if killed_at_work < KILLS:
+            time.sleep(rng.uniform(0, 0.12))
+            worker.kill()
+        worker.join()
         twice |= whole & {int(line) for line in (log.read_text().split() if log.exists() else ())}
-        if worker.returncode == 0:
+        if worker.exitcode == 0:
             break
         killed_at_work += 1
-    assert worker.returncode == 0
+    assert worker.exitcode == 0
     assert killed_at_work >= 20
     assert not twice
     assert files(cache) == files(tmp_path / "whole")

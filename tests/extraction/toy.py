@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +50,11 @@ class SlowEngine(ToyEngine):
 
 def work(data: Path, cache: Path, log: Path) -> None:
     pipeline.SHARD = SHARD
-    print("ready", flush=True)
     for category in find_categories(data):
         Extractor([Target(SlowEngine(log), RECIPE)], cache, "toy", batch_size=2)(category, lambda _: None)
 
 
-if __name__ == "__main__":
-    work(*map(Path, sys.argv[1:]))
+def killable_work(ready: Event, data: Path, cache: Path, log: Path) -> None:
+    """Work, after telling that it begins."""
+    ready.set()
+    work(data, cache, log)
