@@ -14,8 +14,12 @@ class UserError(Exception):
     """Something the user must change: the message says what, where and how.
 
     The command line prints it as one line on stderr and exits with 2.
-    Every other exception is a bug and keeps its traceback.
+    Every other exception is a bug and keeps its traceback. What cannot be printed (a file's name may be anything) is
+    escaped, so that it is one line, and nothing that a terminal obeys.
     """
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in super().__str__())
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)

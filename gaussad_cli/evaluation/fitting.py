@@ -16,7 +16,7 @@ from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 from gaussad_cli.gaussian.streaming import Chunks, fit_folds
 
-SPECTRUM_VERSION = 3  # raise it when the same features would give another spectrum
+SPECTRUM_VERSION = 4  # raise it when the same features would give another spectrum
 CHUNK_ROWS = 512  # features in memory at a time, of augmented images
 
 
@@ -38,7 +38,7 @@ def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
     train = category / "train"
     manifest = store.read_manifest(train)
     source = _source(manifest, level)
-    if spectra := _read(category, level, source):
+    if spectra := _read(category, level, source, manifest.levels[level].shape[-1]):
         return spectra, False
     features = store.read_features(train, manifest, level)
     if len(features) < N_FOLDS:
@@ -89,14 +89,27 @@ def _source(manifest: store.Manifest, level: int) -> str:
     return store.digest([manifest.levels[level].sha256, N_FOLDS, FOLD_SEED, SPECTRUM_VERSION])
 
 
-def _read(category: Path, level: int, source: str) -> list[Spectrum] | None:
+def _read(category: Path, level: int, source: str, dim: int) -> list[Spectrum] | None:
     arrays = store.read_arrays(store.spectra_path(category, level))
     if arrays is None or str(arrays.get("source")) != source:
         return None
     try:
-        return [_spectrum(arrays, f"{fold}_") for fold in range(N_FOLDS)]
-    except (KeyError, ValueError, TypeError):  # incomplete: it is fitted again
+        return [_checked(_spectrum(arrays, f"{fold}_"), dim) for fold in range(N_FOLDS)]
+    except (KeyError, ValueError, TypeError, IndexError):  # incomplete, or no spectrum: it is fitted again
         return None
+
+
+def _checked(spectrum: Spectrum, dim: int) -> Spectrum:
+    """Return a spectrum that was read if its arrays are of the shapes of one; ValueError if not."""
+    values, rank = vars(spectrum), spectrum.eigenvalues.shape[0]
+    if spectrum.n < 2:
+        raise ValueError("n is not of a spectrum")
+    shapes = dict.fromkeys(("mean", "mean_remainder", "variances"), (dim,))
+    shapes |= dict.fromkeys(("eigenvalues", "fourth_leading", "fourth_trailing"), (rank,))
+    for name, shape in {**shapes, "eigenvectors": (dim, rank)}.items():
+        if values[name].shape != shape or values[name].dtype != np.float64 or not np.isfinite(values[name]).all():
+            raise ValueError(f"{name} is not of a spectrum")
+    return spectrum
 
 
 def _spectrum(arrays: Mapping[str, NDArray[Any]], prefix: str) -> Spectrum:

@@ -18,7 +18,7 @@ import pandas as pd
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests
-from gaussad_cli.files import write_whole
+from gaussad_cli.files import locked, write_whole
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
 EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # what tells one extraction from another
@@ -68,17 +68,19 @@ def save(
     UserError
         If existing files are not gaussad's, or the folder cannot be written.
     """
-    merged = None if manifest is None else manifests.add(results / dataset, manifest)  # a damaged one: no rows either
-    _merge(results / dataset / "scores" / f"{category}.csv", scores, SCORES)
-    if thresholds is not None:
-        _merge(thresholds_path(results, dataset), thresholds, THRESHOLDS)
-    if histories is not None:
-        _merge(results / dataset / "histories.csv", histories, HISTORIES)
-    if sweeps is not None:
-        _merge(results / dataset / "sweeps.csv", sweeps, SWEEPS)
-    _merge(metrics_path(results, dataset), metrics, METRICS)
-    if merged is not None:
-        manifests.write(results / dataset, merged)
+    with locked([results / dataset]):  # what another process merges meanwhile would be lost
+        # First, and written last: where it is damaged, there are no rows either.
+        merged = None if manifest is None else manifests.add(results / dataset, manifest)
+        _merge(results / dataset / "scores" / f"{category}.csv", scores, SCORES)
+        if thresholds is not None:
+            _merge(thresholds_path(results, dataset), thresholds, THRESHOLDS)
+        if histories is not None:
+            _merge(results / dataset / "histories.csv", histories, HISTORIES)
+        if sweeps is not None:
+            _merge(results / dataset / "sweeps.csv", sweeps, SWEEPS)
+        _merge(metrics_path(results, dataset), metrics, METRICS)
+        if merged is not None:
+            manifests.write(results / dataset, merged)
 
 
 def read_manifests(results: Path, dataset: str) -> list[manifests.Manifest]:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.files import read_yaml
 
 PAPER = "paper"  # the scores of Tables I and III: L2, SED, and Mahalanobis with every compression
 SCORES = (PAPER, "mahalanobis", "l2", "sed", "ocsvm", "knn", "gmm", "ood")
 TRAINED = ("classifier", "autoencoder")
-_MOST = 1_000_000  # bytes of a file: the rest is none that a person wrote
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ def weights_of(step: Step, backbone: str, by: Overrides) -> Path | None:
 
 
 def _read_experiment(path: Path, options: Collection[str]) -> Experiment:
-    content = _read_yaml(path)
+    content = read_yaml(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: wanted are lines such as 'backbone: [efficientnet-b4]'.")
     steps_of = [field.name.replace("_", "-") for field in fields(Step)]
     known = {"table", "steps", *steps_of, *options}
     content = {_known(path, key, known): value for key, value in content.items()}
@@ -180,22 +182,6 @@ def _step(path: Path, content: Mapping[str, Any]) -> Step:
     if step.weights is not None and len(step.backbone) > 1:
         raise UserError(f"{path}: 'weights' is one backbone's file: make a step for each.")
     return step
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        if path.stat().st_size > _MOST:
-            raise UserError(f"{path} is too large to be an experiment: give a file such as configs/table3.yaml.")
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
-    except (ValueError, RecursionError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: wanted are lines such as 'backbone: [efficientnet-b4]'.")
-    return content
 
 
 def _known(path: Path, key: object, known: Collection[str]) -> str:

