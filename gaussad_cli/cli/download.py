@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from gaussad_cli.cli.options import Categories, note, split_names
 from gaussad_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from gaussad_cli.datasets.download import Source
 
 
 def download(
@@ -26,18 +29,31 @@ def download(
 ) -> None:
     """Download MVTec AD, VisA or BTAD, in the layout that gaussad reads.
 
-    An interrupted download goes on where it was. The archive is checked against its published SHA-256 before anything
-    of it is extracted, and stays beside the categories until you remove it.
+    An interrupted download goes on where it was. Before anything is extracted, the archive is checked against the
+    SHA-256 that is published of it or, where none is, that the download before had. It stays beside the categories
+    until you remove it.
 
     Example: gaussad download mvtec --categories bottle,screw --accept-licence
+    Example: gaussad download visa --data sets/visa --accept-licence
     """
     from gaussad_cli.datasets.download import download as fetch
     from gaussad_cli.datasets.download import find_source
 
     source = find_source(dataset)
-    note(f"{source.name}, (c) {source.holder}. Licence: {source.licence}\n{source.terms}")
-    if not accept_licence and not (sys.stdin.isatty() and typer.confirm("Do you accept this licence?", err=True)):
-        raise UserError("the licence was not accepted: read it, then say --accept-licence.")
+    _agree(source, accept_licence)
     folder = data or Path(dataset.lower())
     for path in fetch(source, folder, split_names(categories), url, sha256, note):
         typer.echo(path)
+    note(f"In the MVTec layout: gaussad run --data {folder}")
+
+
+def _agree(source: Source, accepted: bool) -> None:
+    """Show a licence; go on only if it is accepted."""
+    note(f"{source.name}, (c) {source.holder}: {source.page}\nLicence: {source.licence}\nIt asks: {source.terms}")
+    if not accepted and not (sys.stdin.isatty() and _confirmed()):
+        raise UserError("the licence was not accepted: read it, then say --accept-licence.")
+
+
+def _confirmed() -> bool:
+    typer.echo("Do you accept this licence? [y/N] ", nl=False, err=True)  # typer.confirm writes to stdout, too
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import http.client
-import json
+import csv
+import hashlib
+import re
 import shutil
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from gaussad_cli.datasets.archive import extract
+from gaussad_cli.datasets.archive import bytes_bar, extract, write_mask
+from gaussad_cli.datasets.fetch import Say, checked_url, fetch
+from gaussad_cli.datasets.index import SUFFIXES
 from gaussad_cli.datasets.layouts import LAYOUTS, Layout
 from gaussad_cli.errors import UserError, did_you_mean, interruptible
-from gaussad_cli.files import sha256_of, write_json, writing
+from gaussad_cli.files import locked, write_whole, writing
 
 
 @dataclass(frozen=True)
@@ -28,52 +27,71 @@ class Source:
 
     Attributes
     ----------
-    sha256 : of the archive; "" where none was published that gaussad could verify
+    page : where the owner says where the archive is now
+    sha256 : of the archive; "" where its owner publishes none
+    pinned : the SHA-256 that anomalib (github.com/open-edge-platform/anomalib) pins for the same address, where the
+        owner publishes none: told to the user, and not insisted on
+    own_masks : whether masks are to be written anew to be as MVTec AD's
     """
 
     name: str
     holder: str
     licence: str
     terms: str
+    page: str
     url: str
-    sha256: str
+    categories: tuple[str, ...]
     layout: Layout
+    sha256: str = ""
+    pinned: str = ""
+    own_masks: bool = True
 
 
+_NC_SA = "Name the authors; no commercial use; pass it on under the same licence only."
 SOURCES = {
     "mvtec": Source(
         "MVTec AD",
         "MVTec Software GmbH",
         "CC BY-NC-SA 4.0, https://creativecommons.org/licenses/by-nc-sa/4.0/",
-        "Name the authors; no commercial use; pass it on under the same licence only.",
+        _NC_SA,
+        "https://www.mvtec.com/company/research/datasets/mvtec-ad",
         "https://www.mydrive.ch/shares/150996/b52ecdcbf521176e9db9c731f2304b27/download/420938113-1629960298/"
         "mvtec_anomaly_detection.tar.xz",
-        "cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+        (
+            *("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw"),
+            *("tile", "toothbrush", "transistor", "wood", "zipper"),
+        ),
         LAYOUTS["mvtec"],
+        sha256="cf4313b13603bec67abb49ca959488f7eedce2a9f7795ec54446c649ac98cd3d",
+        own_masks=False,
     ),
     "visa": Source(
         "VisA",
         "Amazon.com, Inc. or its affiliates",
         "CC BY 4.0, https://creativecommons.org/licenses/by/4.0/",
         "Name the authors.",
+        "https://github.com/amazon-science/spot-diff",
         "https://amazon-visual-anomaly.s3.us-west-2.amazonaws.com/VisA_20220922.tar",
-        "",
+        (
+            *("candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2"),
+            *("pcb1", "pcb2", "pcb3", "pcb4", "pipe_fryum"),
+        ),
         LAYOUTS["visa"],
+        pinned="2eb8690c803ab37de0324772964100169ec8ba1fa3f7e94291c9ca673f40f362",
     ),
     "btad": Source(
         "BTAD",
         "beanTech srl; University of Udine, AVIRES lab",
         "CC BY-NC-SA 4.0, https://creativecommons.org/licenses/by-nc-sa/4.0/",
-        "Name the authors; no commercial use; pass it on under the same licence only.",
-        "http://avires.dimi.uniud.it/papers/btad/btad.zip",
-        "",
+        _NC_SA,
+        "https://avires.dimi.uniud.it/papers/btad/",
+        "https://avires.dimi.uniud.it/papers/btad/btad.zip",
+        ("01", "02", "03"),
         LAYOUTS["btad"],
+        pinned="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
     ),
 }
-_ATTEMPTS = 5  # without a byte more, until the connection is given up
-_PAUSE = 1.0  # seconds before the second attempt; doubled before each further one
-_TIMEOUT = 60.0  # seconds without a byte
-_CHUNK = 1 << 18
+_CHUNK = 1 << 20
 
 
 def find_source(name: str) -> Source:
@@ -90,205 +108,142 @@ def find_source(name: str) -> Source:
 
 
 def download(
-    source: Source,
-    folder: Path,
-    categories: Sequence[str] | None,
-    url: str | None,
-    sha256: str | None,
-    say: Callable[[str], object],
+    source: Source, folder: Path, categories: Sequence[str] | None, url: str | None, sha256: str | None, say: Say
 ) -> list[Path]:
     """Download a data set and put its categories into a folder, in the MVTec layout; return their folders.
 
-    What is there is not fetched again. The archive stays until all that was wanted of it is extracted.
+    What is there is not fetched again. The archive stays until the user removes it.
 
     Parameters
     ----------
     categories : only these; None for all
     url, sha256 : instead of the source's own
-    say : is told what a person should know
 
     Raises
     ------
     UserError
-        If it cannot be fetched, is not the archive that it should be, lacks a category, or there is no room.
+        If it cannot be fetched, is not the archive that it should be, lacks a category, there is no room, or another
+        process is at work in the folder.
     Interrupted
         On Ctrl-C: what was fetched is kept.
     """
-    address, wanted = url or source.url, (sha256 or source.sha256).lower()
-    if categories and all((folder / name).is_dir() for name in categories):
-        return [folder / name for name in categories]
-    archive = folder / address.rsplit("/", maxsplit=1)[-1].split("?", maxsplit=1)[0]
-    with interruptible(f"interrupted. What was fetched is kept beside {archive}: run the same command again to go on."):
-        if not archive.is_file():
-            fetch(address, archive)
-        _verify(archive, wanted, say)
-        return _unpack(archive, folder, source.layout, categories)
+    chosen = _chosen(source, categories)
+    pin = _checked_hash(sha256)
+    address = checked_url(url or source.url)
+    archive = folder / source.url.rsplit("/", maxsplit=1)[-1]
+    missing = [name for name in chosen if not (folder / name).is_dir()]
+    if missing:
+        with (
+            interruptible(
+                f"interrupted. What was fetched is kept beside {archive}: run the same command again to go on."
+            ),
+            locked([folder], wait=False) as ours,
+        ):
+            if not ours:
+                raise UserError(f"another gaussad download is at work in {folder}: wait for it, or stop it.")
+            if not archive.is_file():
+                fetch(address, archive, say, source.page, spare=len(missing) / len(source.categories))
+            digest = _verify(archive, source, pin, say)
+            _unpack(archive, folder, source, missing)
+            if not source.sha256:  # only now: a damaged archive is not what the next one should be
+                write_whole(_record(archive), lambda file: file.write(f"{digest}  {archive.name}\n".encode()))
+    return [folder / name for name in chosen]
 
 
-def _verify(archive: Path, wanted: str, say: Callable[[str], object]) -> None:
-    """Compare an archive with the published hash, or else with what the last download of it had."""
-    got, record = sha256_of(archive), archive.with_name(f"{archive.name}.sha256")
+def _chosen(source: Source, categories: Sequence[str] | None) -> list[str]:
+    for name in categories or ():
+        if name not in source.categories:
+            near = did_you_mean(name, source.categories)
+            raise UserError(
+                f"{source.name} has no category '{name!s:.100}'.{near} It has: {', '.join(source.categories)}."
+            )
+    return list(dict.fromkeys(categories)) if categories else list(source.categories)
+
+
+def _checked_hash(sha256: str | None) -> str:
+    text = (sha256 or "").strip().lower()
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", text):
+        raise UserError(f"--sha256 {sha256!a:.100} is no SHA-256: wanted are 64 hexadecimal digits.")
+    return text
+
+
+# --- the archive ---
+
+
+def _verify(archive: Path, source: Source, pin: str, say: Say) -> str:
+    """Compare an archive with the pinned or published hash, or else with the one before; return its own."""
+    got, record = _digest(archive), _record(archive)
+    wanted, origin = pin or source.sha256, "--sha256 pins" if pin else "is published"
     if not wanted:
-        with suppress(OSError, ValueError):
-            wanted = record.read_text("ascii").strip()
-        say(f"No published hash of {archive.name} is known to gaussad. This one's SHA-256 is {got}.")
+        with suppress(OSError, ValueError, IndexError):
+            wanted, origin = record.read_text("ascii").split()[0], f"the download before had ({record})"
+        say(
+            f"No hash of {archive.name} is published by its owner. This one's SHA-256 is {got}, "
+            f"{'as' if got == source.pinned else f'not {source.pinned} as'} anomalib pins it; kept in {record}, what "
+            "is downloaded later must have the same."
+        )
     if wanted and got != wanted:
         aside = archive.with_name(f"{archive.name}.wrong")
         with writing(aside):
             archive.replace(aside)
+        also = f" Or remove {record}, if you know that it was published anew." if str(record) in origin else ""
         raise UserError(
-            f"{archive.name} has the SHA-256 {got}, not {wanted}: it is kept as {aside}. Download it again, or give "
-            "the address of the right one with --url (and its --sha256)."
+            f"{archive.name} has the SHA-256 {got}, not {wanted} as {origin}: it was moved to {aside}, and nothing was "
+            f"extracted. Run again to download it again, or give the address of the right one with --url.{also}"
         )
-    with writing(record):
-        record.write_text(f"{got}\n", "ascii")
+    return got
 
 
-def _unpack(archive: Path, folder: Path, layout: Layout, categories: Sequence[str] | None) -> list[Path]:
+def _record(archive: Path) -> Path:
+    return archive.with_name(f"{archive.name}.sha256")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as file, bytes_bar(f"verify {path.name}", path.stat().st_size) as bar:
+            while chunk := file.read(_CHUNK):
+                digest.update(chunk)
+                bar.update(len(chunk))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}.") from None
+    return digest.hexdigest()
+
+
+def _unpack(archive: Path, folder: Path, source: Source, needed: Sequence[str]) -> None:
     """Extract into a temporary folder, arrange there, and rename category by category: what is there is whole."""
     scratch = folder / f".{archive.name}.extracted"
     shutil.rmtree(scratch, ignore_errors=True)
-    there = {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    needed = None if categories is None else set(categories) - there
     try:
-        names = extract(archive, scratch, lambda name: layout.belongs(name, needed))
-        arranged = layout.arrange(scratch, names, needed)
-        found = sorted({target.split("/", maxsplit=1)[0] for target in arranged.values()} | there)
-        if missing := sorted(set(categories or ()) - set(found)):
-            raise UserError(f"{archive.name} has no category {', '.join(missing)}. It has: {', '.join(found)}.")
-        done = _put_in_place(scratch, folder, arranged)
+        names = extract(archive, scratch, lambda name: source.layout.belongs(name, needed))
+        try:
+            arranged = source.layout.arrange(scratch, names, needed)
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"the split in {archive.name} is not a list of text ({error}).") from None
+        found = _put_in_place(scratch, folder, arranged, source.own_masks)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return [folder / name for name in (categories or done)]
-
-
-def _put_in_place(scratch: Path, folder: Path, arranged: Mapping[str, str]) -> list[str]:
-    """Move files to where the MVTec layout has them."""
-    for name, target in arranged.items():
-        path = scratch / ".arranged" / target
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (scratch / name).replace(path)
-    categories = sorted({target.split("/", maxsplit=1)[0] for target in arranged.values()})
-    for name in categories:
-        if not (folder / name).exists():
-            with writing(folder / name):
-                (scratch / ".arranged" / name).rename(folder / name)
-    return categories
-
-
-# --- fetching ---
-
-
-def fetch(url: str, path: Path) -> None:
-    """Fetch a file, going on where an attempt before ended, if the server still has the same file.
-
-    Raises
-    ------
-    UserError
-        If the server says no, there is no room, or the connection fails again and again.
-    """
-    part = path.with_name(f"{path.name}.part")
-    with writing(part):
-        part.parent.mkdir(parents=True, exist_ok=True)
-    failures = 0
-    while True:
-        before = _size(part)
-        try:
-            if _attempt(url, part):
-                break
-            reason = "the connection ended early"
-        except urllib.error.HTTPError as error:
-            if error.code < 500 and error.code not in (408, 429):
-                raise UserError(f"{url} answers {error.code} {error.reason}. {_ELSEWHERE}") from None
-            reason = f"{error.code} {error.reason}"
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = str(getattr(error, "reason", None) or error) or type(error).__name__
-        failures = 0 if _size(part) > before else failures + 1
-        if failures >= _ATTEMPTS:
-            raise UserError(f"cannot fetch {url} ({reason}). What was fetched is kept: run again. {_ELSEWHERE}")
-        time.sleep(_PAUSE * 2 ** max(0, failures - 1))
-    with writing(path):
-        part.replace(path)
-        _note_of(part).unlink(missing_ok=True)
-
-
-_ELSEWHERE = "Addresses of data sets move: give the present one with --url."
-
-
-def _attempt(url: str, part: Path) -> bool:
-    """Fetch what is missing; return whether the file is complete now."""
-    if not url.lower().startswith(("http://", "https://", "ftp://")):
-        raise UserError(f"{url} is no address to download from: wanted is https://...")
-    start, note = _size(part), _read_note(part)
-    validator = note.get("validator") if note.get("url") == url else None
-    headers = {"User-Agent": "gaussad"}
-    if start and validator:
-        headers |= {"Range": f"bytes={start}-", "If-Range": str(validator)}
-    try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # what is there is longer than the file: it is another's
-            part.unlink(missing_ok=True)
-            return False
-        raise
-    with response:
-        start = _resumed_at(response, start)
-        length = response.headers.get("Content-Length")
-        total = None if length is None else start + int(length)
-        validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        usable = validator if validator and not validator.startswith("W/") else None
-        write_json(_note_of(part), {"url": url, "validator": usable})
-        if total is not None:
-            _check_room(part, total - start)
-        return _copy(response, part, start, total)
-
-
-def _resumed_at(response: Any, start: int) -> int:
-    """Return from which byte on the server sends: one that ignores the request sends the whole file."""
-    if response.status != 206:
-        return 0
-    sent = str(response.headers.get("Content-Range", ""))
-    return start if sent.startswith(f"bytes {start}-") else 0
-
-
-def _copy(response: Any, part: Path, start: int, total: int | None) -> bool:
-    with writing(part):
-        file = part.open("r+b" if start else "wb")
-    with (
-        file,
-        tqdm(
-            desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None, dynamic_ncols=True
-        ) as bar,
-    ):
-        file.seek(start)
-        file.truncate()
-        while chunk := response.read(_CHUNK):
-            with writing(part):
-                file.write(chunk)
-            bar.update(len(chunk))
-        return total is None or file.tell() == total
-
-
-def _check_room(part: Path, missing: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if missing > free:
+    if missing := [name for name in needed if name not in found]:
         raise UserError(
-            f"{part.parent} has {free / 1e9:.1f} GB free, and {missing / 1e9:.1f} GB are missing: make room."
+            f"{archive.name} has no category {', '.join(missing)}; what else was wanted is in {folder}. It is not the "
+            "whole archive as published: remove it, and give the address of the right one with --url."
         )
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _note_of(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def _read_note(part: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        content = json.loads(_note_of(part).read_text("utf-8"))
-        if isinstance(content, dict):
-            return content
-    return {}
+def _put_in_place(scratch: Path, folder: Path, arranged: Mapping[str, str], own_masks: bool) -> list[str]:
+    """Move files to where the MVTec layout has them; return the categories that have images to train with."""
+    for name, target in tqdm(arranged.items(), desc="arrange", unit="file", disable=None, dynamic_ncols=True):
+        source, path = scratch / name, scratch / ".arranged" / target
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if own_masks and target.split("/")[1] == "ground_truth":
+            if path.suffix.lower() in SUFFIXES:
+                write_mask(source, path.with_suffix(".png"))
+        else:
+            with writing(path):
+                source.replace(path)
+    categories = sorted(path.parent.parent.name for path in (scratch / ".arranged").glob("*/train/*"))
+    for name in dict.fromkeys(categories):
+        with writing(folder / name):
+            (scratch / ".arranged" / name).rename(folder / name)
+    return categories

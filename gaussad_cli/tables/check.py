@@ -10,7 +10,7 @@ from typing import Any
 
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.tables import words
-from gaussad_cli.tables.cells import MEAN, Cell, Table
+from gaussad_cli.tables.cells import MEAN, Cell, Table, full_name
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 
 _QUANTITIES = ("auroc", "fpr", "tpr", "dim")
@@ -37,13 +37,14 @@ class Failure:
     """A cell that is too far from the paper's."""
 
     table: int
+    network: str
     row: str
     column: str
     cell: Cell
     tolerance: float
 
     def __str__(self) -> str:
-        name = f"Table {words.ROMAN[self.table]}, {self.row}, {self.column}"
+        name = f"Table {words.ROMAN[self.table]}, {self.row}, {self.column}, {self.network}"
         return (
             f"{name}: measured {self.cell.mean:.1f}, paper {self.cell.published_mean:.1f}, "
             f"difference {self.cell.difference:+.1f}, tolerance {self.tolerance:.1f}"
@@ -57,7 +58,7 @@ class Verdict:
     Attributes
     ----------
     checked : cells that were compared
-    unequal : cells whose measured mean is over fewer categories than the paper's: they cannot be compared
+    unequal : cells over fewer categories than the paper's, or of other epochs: they cannot be compared
     failures : of those checked
     """
 
@@ -70,7 +71,7 @@ class Verdict:
         lines.append(f"{self.checked} cells checked against the paper, {len(self.failures)} too far from it.")
         if self.unequal:
             lines.append(
-                f"{self.unequal} cells not checked: their means are over fewer categories than the paper's 15."
+                f"{self.unequal} cells not checked: means over fewer categories than the paper's 15, or other epochs."
             )
         return "\n".join(lines)
 
@@ -89,11 +90,22 @@ def check_tables(tables: Sequence[Table], tolerances: Tolerances) -> Verdict:
                 checked += 1
                 tolerance = _find(tolerances, cell.quantity, table.number).of(cell)
                 if abs(cell.difference) > tolerance:
-                    failures.append(Failure(table.number, words.row_name(row), column.title, cell, tolerance))
+                    failures.append(
+                        Failure(table.number, _network(cell), words.row_name(row), column.title, cell, tolerance)
+                    )
     return Verdict(checked, unequal, tuple(failures))
 
 
+def _network(cell: Cell) -> str:
+    if cell.source is None:
+        return ""
+    return full_name(cell.source.variant, [cell.source.variant])
+
+
 def _is_comparable(cell: Cell) -> bool:
+    """Whether a cell is over the paper's categories, and of its number of augmented epochs: none, or 100."""
+    if cell.source is not None and cell.source.epochs not in (None, 0, 100):
+        return False
     return cell.category != MEAN or set(cell.categories) == set(MVTEC_CATEGORIES)
 
 
@@ -142,6 +154,8 @@ def _tolerance(values: Mapping[Any, Any], name: str) -> Tolerance:
         _check_key(key, ("sem", "at_least"), name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
             raise UserError(f"{name}: '{key}: {value}' is no number from 0 on.")
+    if not values:
+        raise UserError(f"{name}: a tolerance needs sem, at_least, or both.")
     return Tolerance(float(values.get("sem", 0.0)), float(values.get("at_least", 0.0)))
 
 
@@ -152,6 +166,6 @@ def _mapping(content: object, name: str, where: str) -> dict[Any, Any]:
 
 
 def _check_key(key: object, known: Sequence[object], name: str) -> None:
-    if key not in known:
+    if isinstance(key, bool | float) or key not in known:
         names = [str(one) for one in known]
         raise UserError(f"{name}: unknown key '{key}'.{did_you_mean(str(key), names)} Known: {', '.join(names)}.")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 
 from gaussad_cli.tables import words
 from gaussad_cli.tables.cells import Cell, Table
 
+_MARKUP = re.compile(r"[\\`*~|<>\[\]]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is none
+
 TABLE_CSS = """
 table.gaussad { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 table.gaussad caption { text-align: left; font-weight: 600; padding: .2rem 0 .5rem; }
 table.gaussad th, table.gaussad td { padding: .2rem .6rem; white-space: nowrap; text-align: right; }
-table.gaussad tbody th, table.gaussad thead th:first-child { text-align: left; font-weight: 400; }
+table.gaussad tbody th, table.gaussad thead th[rowspan] { text-align: left; font-weight: 400; }
 table.gaussad thead th { border-bottom: 1px solid currentColor; vertical-align: bottom; }
 table.gaussad .paper { opacity: .7; }
 table.gaussad .best { font-weight: 700; }
@@ -39,13 +42,23 @@ body {{ margin: 1rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.5 sys
 
 def as_markdown(table: Table) -> str:
     """Render a GitHub table; cells read measured (paper, difference), the best of a row bold."""
-    lines = [[table.row_title.capitalize(), *(column.title for column in table.columns)]]
+    lines = [[table.row_title.capitalize(), *(_plain(column.title) for column in table.columns)]]
     for name, row in zip(table.rows, table.cells, strict=True):
-        best = words.best_of(row)
-        lines.append([words.row_name(name), *(_markdown_cell(c, table, n in best) for n, c in enumerate(row))])
+        best = words.best_of(row, table.number)
+        lines.append([_plain(words.row_name(name)), *(_markdown_cell(c, table, n in best) for n, c in enumerate(row))])
     rule = "|".join(["---", *("---:" for _ in table.columns)])
-    body = ["| " + " | ".join(value.replace("|", "\\|") for value in line) + " |" for line in lines]
-    return "\n".join([f"**{words.title(table)}**", "", body[0], f"|{rule}|", *body[1:], "", *table.notes]) + "\n"
+    body = ["| " + " | ".join(line) + " |" for line in lines]
+    return (
+        "\n".join(
+            [f"**{_plain(words.title(table))}**", "", body[0], f"|{rule}|", *body[1:], "", *map(_plain, table.notes)]
+        )
+        + "\n"
+    )
+
+
+def _plain(text: str) -> str:
+    """Escape what Markdown would read as markup."""
+    return _MARKUP.sub(lambda match: {"<": "&lt;", ">": "&gt;"}.get(match[0], "\\" + match[0]), words.printable(text))
 
 
 def _markdown_cell(cell: Cell, table: Table, best: bool) -> str:
@@ -58,13 +71,13 @@ def as_html(table: Table) -> str:
     """Render a table and its notes as an HTML fragment, styled by :data:`TABLE_CSS`; everything in it is escaped."""
     spans = [3 if words.has_paper(table, index) else 1 for index in range(len(table.columns))]
     titles = "".join(
-        f'<th scope="colgroup" colspan="{span}">{escape(column.title)}</th>'
+        f'<th scope="colgroup" colspan="{span}">{escape(words.printable(column.title))}</th>'
         for column, span in zip(table.columns, spans, strict=True)
     )
     below = "".join(f'<th scope="col">{name}</th>' for span in spans for name in ("measured", "paper", "diff")[:span])
     rows = "\n".join(_html_row(table, number, spans) for number in range(len(table.rows)))
     heading = f'<tr><th scope="col" rowspan="2">{escape(table.row_title)}</th>{titles}</tr>\n<tr>{below}</tr>'
-    notes = " ".join(escape(note) for note in table.notes)
+    notes = " ".join(escape(words.printable(note)) for note in table.notes)
     return (
         f'<table class="gaussad">\n<caption>{escape(words.title(table))}</caption>\n'
         f'<thead>{heading}</thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n<p class="notes">{notes}</p>'
@@ -73,7 +86,7 @@ def as_html(table: Table) -> str:
 
 def _html_row(table: Table, number: int, spans: Sequence[int]) -> str:
     row = table.cells[number]
-    best = words.best_of(row)
+    best = words.best_of(row, table.number)
     cells = []
     for index, (cell, span) in enumerate(zip(row, spans, strict=True)):
         cells.append(f"<td{_class('best' if index in best else '')}>{escape(words.measured(cell, table))}</td>")

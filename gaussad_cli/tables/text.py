@@ -48,9 +48,11 @@ def as_text(table: Table, colour: bool = False) -> str:
     for block, width in zip(blocks, widths, strict=True):
         shown = [" | ".join(line).rstrip() for line in block]
         body += [*shown[:2], "-" * width, *shown[2:], ""]
-    notes = [*table.notes, words.SIZES] if colour and any(map(words.size, _cells(table))) else table.notes
+    notes = [*table.notes, words.SIZES] if colour and any(map(words.size, _cells(table))) else [*table.notes]
     heading = words.title(table)
-    return "\n".join([f"{_BOLD}{heading}{_RESET}" if colour else heading, "", *body, *notes]) + "\n"
+    return (
+        "\n".join([f"{_BOLD}{heading}{_RESET}" if colour else heading, "", *body, *map(words.printable, notes)]) + "\n"
+    )
 
 
 def _cells(table: Table) -> list[Cell]:
@@ -64,10 +66,10 @@ def _column(table: Table, index: int, colour: bool) -> tuple[int, list[str]]:
         parts.append(_Part("paper", words.paper, lambda *_: ""))
         parts.append(_Part("diff", words.difference, lambda cell, _: _COLOURS.get(words.size(cell), "")))
     cells = [row[index] for row in table.cells]
-    best = [index in words.best_of(row) for row in table.cells]
+    best = [index in words.best_of(row, table.number) for row in table.cells]
     block = [[part.name, *map(part.text, cells)] for part in parts]
     widths = [max(map(len, lines)) for lines in block]
-    heading = table.columns[index].title
+    heading = words.printable(table.columns[index].title)
     widths[0] += max(0, len(heading) - sum(widths) - 2 * (len(widths) - 1))
     styles = [["", *(part.code(*pair) if colour else "" for pair in zip(cells, best, strict=True))] for part in parts]
     lines = [

@@ -64,10 +64,10 @@ def test_a_difference_is_sized_by_the_papers_sem(measured, paper, sem, size):
 
 
 def test_the_best_are_those_that_read_the_same_as_the_highest():
-    assert words.best_of(TWO.cells[0]) == {1}
-    assert words.best_of(TWO.cells[1]) == {0, 1}  # 80.0 and 79.96
-    assert words.best_of(TWO.cells[2]) == set()  # the only one
-    assert words.best_of((cell(1.0, quantity="fpr"), cell(2.0, quantity="fpr"))) == set()
+    assert words.best_of(TWO.cells[0], 3) == {1}
+    assert words.best_of(TWO.cells[1], 3) == {0, 1}  # 80.0 and 79.96
+    assert words.best_of(TWO.cells[2], 3) == set()  # the only one
+    assert words.best_of((cell(1.0, quantity="fpr"), cell(2.0, quantity="fpr")), 3) == set()
 
 
 def test_markdown_escapes_bars_and_sets_the_best_bold():
