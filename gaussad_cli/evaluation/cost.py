@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gaussad_cli.datasets.folds import N_FOLDS
+from gaussad_cli.extraction.store import ON_DISK
 
 FLOAT32, FLOAT64 = 4, 8  # bytes
 
@@ -77,9 +78,9 @@ def fit_seconds(n_train: int, epochs: int, dim: int) -> float:
     Levels where moments do not resolve the smallest components, dead features among them, take up to 2.3 times as long.
     """
     n = _fold_size(n_train, epochs)
-    if not epochs or n <= dim:
+    if not _is_streamed(n_train, epochs, dim):
         return N_FOLDS * n * dim * (min(n, dim) / SVD_PER_SECOND + 1.0 / SVD_VALUES_PER_SECOND)
-    views = n_train * epochs
+    views = n_train * max(1, epochs)
     moments = views * dim * (dim / FOLDS_PER_SECOND + 1.0 / FOLDS_VALUES_PER_SECOND)
     return moments + N_FOLDS * dim**3 / EIGEN_PER_SECOND
 
@@ -87,18 +88,23 @@ def fit_seconds(n_train: int, epochs: int, dim: int) -> float:
 def evaluation_bytes(n_train: int, n_test: int, epochs: int, dims: Sequence[int]) -> int:
     """Return the bytes of memory that an evaluation holds at its most, over those of an idle Python with the libraries.
 
-    That is the fit of the widest level. Without epochs, and with no more features than dimensions, it takes a fold's
-    training features four times over in float64; from moments, a dozen (D, D) and a block of features, whatever n.
+    That is the fit of the widest level. Where features fit in memory, it takes a fold's training features four times
+    over in float64; from moments, a dozen (D, D) and a block of features, whatever n.
     """
     dim = max(dims)
     n = _fold_size(n_train, epochs)
     spectra = spectra_bytes(n_train, epochs, [dim])
     scored = feature_bytes(n_test, 0, dims) + 3 * FLOAT64 * n_test * dim * N_FOLDS
-    if not epochs or n <= dim:
+    if not _is_streamed(n_train, epochs, dim):
         fit = FLOAT32 * n_train * max(1, epochs) * dim + FLOAT64 * (4 * n * dim + min(n, dim) ** 2)
     else:
         fit = FLOAT64 * (12 * dim**2 + 5 * BLOCK_ROWS * dim)
     return max(fit + spectra, scored + spectra)
+
+
+def _is_streamed(n_train: int, epochs: int, dim: int) -> bool:
+    """Whether a level is fitted from moments, as `fit` does: augmented or many, and more features than dimensions."""
+    return _fold_size(n_train, epochs) > dim and bool(epochs or FLOAT32 * n_train * dim > ON_DISK)
 
 
 def _fold_size(n_train: int, epochs: int) -> int:

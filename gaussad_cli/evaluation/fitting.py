@@ -43,15 +43,16 @@ def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
     features = store.read_features(train, manifest, level)
     if len(features) < N_FOLDS:
         raise UserError(f"{train} has {len(features)} training images, the {N_FOLDS} folds need at least {N_FOLDS}.")
-    if manifest.recipe.epochs:
+    if isinstance(features, np.memmap):
         return _fit_streamed(train, manifest, level, features), True
     with threadpool_limits(1, user_api="blas"):  # small matrices: threads cost more than they give
         return [fit_spectrum(features[fold]) for fold in training_folds(len(features))], True
 
 
 def _fit_streamed(folder: Path, manifest: store.Manifest, level: int, features: store.Features) -> list[Spectrum]:
-    """Fit to augmented features (N, epochs, D) on disk: an image's epochs are never in two folds' parts."""
-    parts = [_chunks(features, part) for part in held_out_parts(len(features))]
+    """Fit to features on disk, (N, epochs, D) or (N, D): an image's epochs are never in two folds' parts."""
+    by_image = features.reshape(len(features), -1, features.shape[-1])
+    parts = [_chunks(by_image, part) for part in held_out_parts(len(by_image))]
     try:
         return fit_folds(parts)
     except ValueError:

@@ -42,6 +42,8 @@ _LIBRARIES = (
     "albumentations",
 )
 
+ON_DISK = 1 << 28  # bytes of a level's features: more are never in memory together
+
 Features = NDArray[np.float32]
 _Entry = TypeVar("_Entry", "Recipe", "ImageEntry")
 
@@ -252,8 +254,8 @@ def read_manifest(folder: Path) -> Manifest:
 def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
     """Read one level's features, checked against the manifest: (N, D) float32.
 
-    Augmented ones, (N, epochs, D), stay on disk and are read as they are used (a memory map), by which time they must
-    be looked at for NaN and infinity (:func:`check_finite`).
+    Augmented ones, (N, epochs, D), and more than :data:`ON_DISK` bytes of others stay on disk and are read as they are
+    used (a memory map). Augmented ones are then to be looked at for NaN and infinity (:func:`check_finite`).
 
     Raises
     ------
@@ -267,7 +269,8 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
     try:
         if sha256_of(path) != entry.sha256:
             raise UserError(f"{path} was cut short or changed: it is not what its manifest says. {_rebuild(folder)}")
-        values = np.load(path, allow_pickle=False, mmap_mode="r" if manifest.recipe.epochs else None)
+        stays = manifest.recipe.epochs or path.stat().st_size > ON_DISK
+        values = np.load(path, allow_pickle=False, mmap_mode="r" if stays else None)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. {_rebuild(folder)}") from None
     except Exception as error:  # NumPy raises almost anything on a damaged header

@@ -1,0 +1,40 @@
+"""Spectra of folds from the cache: what is read, from where, and what is made of it."""
+
+import numpy as np
+import pytest
+
+from gaussad_cli.evaluation import cost, fitting
+from gaussad_cli.extraction import store
+from gaussad_cli.gaussian.distances import mahalanobis, project
+from gaussad_cli.gaussian.shrinkage import shrink
+
+RECIPE = store.Recipe("toy", 1, "none", "", "tf", 16)
+
+
+@pytest.fixture
+def category(tmp_path):
+    """A category of 60 images of 8 features each."""
+    images = tuple(store.ImageEntry(f"train/good/{i}.png", "good", "") for i in range(60))
+    train = store.split_folder(tmp_path, "data", RECIPE, "knob", "train")
+    features = np.random.default_rng(0).standard_normal((60, 8), dtype=np.float32)
+    store.write_features(train, store.Manifest("data", "knob", "train", RECIPE, images, {}), {1: features})
+    return train.parent
+
+
+def test_features_too_many_for_memory_are_fitted_from_disk_to_the_same_distances(category, monkeypatch):
+    in_memory, _ = fitting.fit_level(category, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "ON_DISK", 0)
+        patched.setattr(fitting, "CHUNK_ROWS", 7)
+        patched.setattr(fitting, "fit_spectrum", lambda _: pytest.fail("a fold's features were in memory together"))
+        from_disk, _ = fitting.fit_level(category, 1)
+    test = np.random.default_rng(1).standard_normal((5, 8))
+    for one, other in zip(in_memory, from_disk, strict=True):
+        distances = [mahalanobis(project(spectrum, test), spectrum, shrink(spectrum)) for spectrum in (one, other)]
+        np.testing.assert_allclose(*distances, rtol=1e-12)
+
+
+def test_memory_stays_where_features_stay_on_disk():
+    many = store.ON_DISK // (4 * 40) + 1
+    held = [cost.evaluation_bytes(n, 100, 0, [40]) for n in (many - 1, many, 100 * many)]
+    assert held[0] > held[1] == held[2]
