@@ -14,7 +14,7 @@ PACKAGE = Path(gaussad_cli.__file__).parent
 LAYERS = ["cli", "report", "experiments", "tables", "detector", "evaluation", "comparators"]
 LAYERS += ["extraction", "backbones", "datasets", "gaussian"]
 _FRONTS = {"__main__.py": {"cli"}, "__init__.py": {"detector"}}  # the command, and the Python API
-PURE = {"numpy", "scipy", "gaussad_cli", "__future__", "dataclasses", "typing", "collections"}
+PURE = {"functools", "numpy", "scipy", "gaussad_cli", "__future__", "dataclasses", "typing", "collections"}
 
 
 def imports(path: Path) -> set[str]:

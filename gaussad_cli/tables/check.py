@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.files import read_yaml
 from gaussad_cli.tables import words
 from gaussad_cli.tables.cells import MEAN, Cell, Table, full_name
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
@@ -121,27 +121,14 @@ def read_tolerances(path: Path | None = None) -> Tolerances:
     UserError
         If the file cannot be read, or has a key or value that it should not have.
     """
-    own = _parse(
-        resources.files("gaussad_cli.tables").joinpath("tolerances.yaml").read_text("utf-8"), "tolerances.yaml"
-    )
-    if path is None:
-        return own
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}.") from None
-    return {**own, **_parse(text, str(path))}
+    own = _read(Path(__file__).with_name("tolerances.yaml"))
+    return own if path is None else {**own, **_read(path)}
 
 
-def _parse(text: str, name: str) -> dict[tuple[str, int | str], Tolerance]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+def _read(path: Path) -> dict[tuple[str, int | str], Tolerance]:
+    name = str(path)
     found: dict[tuple[str, int | str], Tolerance] = {}
-    for quantity, by_table in _mapping(content, name, "").items():
+    for quantity, by_table in _mapping(read_yaml(path), name, "").items():
         _check_key(quantity, _QUANTITIES, name)
         for table, values in _mapping(by_table, name, quantity).items():
             _check_key(table, (*words.ROMAN, _DEFAULT), name)

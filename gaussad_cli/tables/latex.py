@@ -24,7 +24,6 @@ _PLUS_MINUS = " ± "
 PREAMBLE = r"""\documentclass[a4paper]{article}
 \usepackage[utf8]{inputenc}
 \usepackage{booktabs}
-\usepackage[margin=2cm]{geometry}
 \begin{document}
 """
 

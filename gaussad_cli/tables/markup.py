@@ -19,9 +19,9 @@ table.gaussad tbody th, table.gaussad thead th[rowspan] { text-align: left; font
 table.gaussad thead th { border-bottom: 1px solid currentColor; vertical-align: bottom; }
 table.gaussad .paper { opacity: .7; }
 table.gaussad .best { font-weight: 700; }
-table.gaussad .near { color: light-dark(#1a7f37, #56d364); }
-table.gaussad .off { color: light-dark(#9a6700, #e3b341); }
-table.gaussad .far { color: light-dark(#cf222e, #ff7b72); }
+table.gaussad .near { color: #1a7f37; color: light-dark(#1a7f37, #56d364); }
+table.gaussad .off { color: #9a6700; color: light-dark(#9a6700, #e3b341); }
+table.gaussad .far { color: #cf222e; color: light-dark(#cf222e, #ff7b72); }
 p.notes { font-size: .8rem; opacity: .8; max-width: 60rem; }
 """
 

@@ -44,7 +44,7 @@ def test_a_check_fails_beyond_half_a_published_sem(gaussad, auroc, code):
     write_metrics(auroc)  # the SEM is 4.8 points
     done = gaussad("tables", "--check")
     assert done.code == code, done
-    assert ("Table I, 1, L2: measured" in done.out) == (code == 3)
+    assert ("Table I, 1, L2, efficientnet-b4 (w, padding paper): measured" in done.out) == (code == 3)
     assert "1 cells checked" in done.out
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gaussad_cli.errors import UserError
@@ -27,13 +29,21 @@ def test_a_cell_is_too_far_beyond_its_tolerance_and_not_at_it():
     verdict = check_tables([table(cell(91.0, 90.0), cell(88.9, 90.0), cell(93.0, 90.0, 6.0))], TOLERANCES)
     assert verdict.checked == 3
     assert [failure.row for failure in verdict.failures] == ["r1"]
-    assert "Table I, r1, Mahalanobis: measured 88.9, paper 90.0, difference -1.1, tolerance 1.0" in str(verdict)
+    assert "Table I, r1, Mahalanobis, efficientnet-b4 (w, padding paper): measured 88.9, paper 90.0, " in str(verdict)
+    assert "difference -1.1, tolerance 1.0" in str(verdict)
 
 
 def test_means_over_other_categories_are_counted_and_never_passed():
     verdict = check_tables([table(cell(90.0, 90.0, categories=["bottle"]), cell(50.0, None))], TOLERANCES)
     assert (verdict.checked, verdict.unequal) == (0, 1)
     assert "fewer categories" in str(verdict)
+
+
+@pytest.mark.parametrize(("epochs", "checked"), [(0, 1), (20, 0), (100, 1)])
+def test_cells_of_other_epochs_than_the_papers_are_counted_and_never_passed(epochs, checked):
+    other = replace(cell(50.0, 90.0), source=replace(SOURCE, epochs=epochs))
+    verdict = check_tables([table(other, number=4)], TOLERANCES)
+    assert (verdict.checked, verdict.unequal) == (checked, 1 - checked)
 
 
 def test_cells_of_one_category_are_compared_by_their_tables_own_tolerance():
@@ -59,6 +69,9 @@ def test_gaussads_own_file_has_a_tolerance_for_every_quantity(tmp_path):
         ("auroc: {default: {sems: 1}}", "Did you mean sem?"),
         ("auroc: {default: {sem: many}}", "no number"),
         ("auroc: {default: {sem: -1}}", "no number"),
+        ("auroc: {default: {}}", "needs sem, at_least, or both"),
+        ("auroc: {true: {sem: 1}}", "unknown key 'True'"),
+        ("auroc: {5.0: {sem: 1}}", "unknown key '5.0'"),
         ("auroc: 3", "should have lines"),
         ("- 3", "should have lines"),
         ("a: [", "not valid YAML"),

@@ -70,6 +70,33 @@ def test_the_best_are_those_that_read_the_same_as_the_highest():
     assert words.best_of((cell(1.0, quantity="fpr"), cell(2.0, quantity="fpr")), 3) == set()
 
 
+def test_no_cell_is_best_among_unlike_ones():
+    row = (cell(90.0), cell(95.0))
+    assert words.best_of(row, 4) == set()  # Table IV: rates that fall from column to column
+    learning = replace(row[1], source=replace(SOURCE, score="classifier"))
+    assert words.best_of((*row, replace(row[1], source=replace(SOURCE, score="ocsvm")), learning), 8) == {1, 2}
+    assert words.best_of((row[0], learning), 8) == set()  # learns from anomalies: nothing to compete with
+    fewer = replace(row[1], categories=())
+    assert words.best_of((*row, replace(fewer, mean=99.0)), 3) == {1}
+    assert words.best_of((row[0], replace(row[1], categories=("lid",))), 3) == set()
+
+
+@pytest.mark.parametrize("name", ["*bold*", "<b>", "_x_", "[a](b)", "`c`", "a|b", "\\d"])
+def test_markdown_has_names_as_they_are(name):
+    text = as_markdown(replace(TWO, rows=(name, "b", "c")))
+    (line,) = (line for line in text.splitlines() if "91.2" in line)
+    shown = re.sub(r"\\(.)", r"\1", line.split(" | ")[0].removeprefix("| "))
+    assert shown.replace("&lt;", "<").replace("&gt;", ">") == name
+    assert not re.search(r"(?<!\\)[*`|<\[]", line.split(" | ")[0].removeprefix("| "))
+
+
+def test_no_name_gets_to_a_terminal_or_a_page_with_what_they_obey():
+    named = replace(TWO, rows=("\x1b[31mred", "two\nlines", "c"))
+    for render in (as_text, as_markdown, as_html, as_latex):
+        assert "\x1b" not in render(named)
+        assert len(render(named).splitlines()) == len(render(TWO).splitlines())
+
+
 def test_markdown_escapes_bars_and_sets_the_best_bold():
     text = as_markdown(replace(TWO, columns=(Column("a|b"), Column("c"))))
     assert "a\\|b" in text
@@ -115,7 +142,7 @@ def test_a_wide_table_becomes_several_that_fit_a_page():
         tuple(cell(90.0 + i, 1.0, 90.0, 1.0) for i in range(9)), columns=[f"efficientnet-b{i}" for i in range(9)]
     )
     text = as_latex(wide)
-    assert text.count(r"\begin{table}") == 3
+    assert text.count(r"\begin{table}") == 5  # two such columns fit article's own text width
     for i in range(9):
         assert text.count(f"efficientnet-b{i}") == 1
 
@@ -125,7 +152,8 @@ def test_latex_compiles_and_nothing_runs_off_the_page(tmp_path):
     wide = table(
         tuple(cell(90.0 + i, 1.0, 90.0, 1.0) for i in range(9)), columns=[f"net, {i}, approach" for i in range(9)]
     )
-    (tmp_path / "t.tex").write_text(as_document([TWO, wide]), "utf-8")
+    foreign = replace(TWO, rows=("螺丝 é ß ł", "[x]", "a very long name of a category " * 4), title="*[")
+    (tmp_path / "t.tex").write_text(as_document([TWO, wide, foreign]), "utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
         cwd=tmp_path,
