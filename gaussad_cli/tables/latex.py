@@ -43,7 +43,7 @@ def _blocks(table: Table) -> list[list[int]]:
     blocks: list[list[int]] = []
     room = 0
     for index in range(len(table.columns)):
-        width = max(_cell_width(table, index), *map(len, _heading_lines(table, index))) + 2
+        width = max(_cell_width(table, index), *map(_digits, _heading_lines(table, index))) + 2
         if not blocks or width > room:
             blocks.append([])
             room = _ROOM - first
@@ -67,6 +67,11 @@ def _pages(table: Table) -> list[range]:
 def _cell_width(table: Table, index: int) -> int:
     """Return the widest cell's width in digits: plus-minus takes three with its spaces."""
     return max(len(_cell(row[index], table, False).replace(r" $\pm$ ", "   ")) for row in table.cells)
+
+
+def _digits(text: str) -> int:
+    """Return the width of text in digits: a capital is half as wide again."""
+    return ceil(len(text) + sum(map(str.isupper, text)) / 2)
 
 
 def _heading_lines(table: Table, index: int) -> list[str]:

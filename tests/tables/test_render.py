@@ -152,8 +152,9 @@ def test_latex_compiles_and_nothing_runs_off_the_page(tmp_path):
     wide = table(
         tuple(cell(90.0 + i, 1.0, 90.0, 1.0) for i in range(9)), columns=[f"net, {i}, approach" for i in range(9)]
     )
+    capitals = replace(wide, columns=tuple(Column(f"NPCA 0.0{i} % FPR", SOURCE) for i in range(9)))
     foreign = replace(TWO, rows=("螺丝 é ß ł", "[x]", "a very long name of a category " * 4), title="*[")
-    (tmp_path / "t.tex").write_text(as_document([TWO, wide, foreign]), "utf-8")
+    (tmp_path / "t.tex").write_text(as_document([TWO, wide, capitals, foreign]), "utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
         cwd=tmp_path,
