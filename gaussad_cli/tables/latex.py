@@ -21,11 +21,6 @@ _NAMES = r"p{145pt}"  # as wide
 _TITLE = 14  # characters: titles of columns are broken, if their cells are no wider
 _LINES = 40  # of rows: with the caption, what fits a page
 _PLUS_MINUS = " ± "
-PREAMBLE = r"""\documentclass[a4paper]{article}
-\usepackage[utf8]{inputenc}
-\usepackage{booktabs}
-\begin{document}
-"""
 
 
 def as_latex(table: Table) -> str:
@@ -142,8 +137,3 @@ def _letter(one: str) -> str:
         return one
     plain = normalize("NFKD", one).encode("ascii", "ignore").decode()
     return escaped(plain) if plain else "" if combining(one) else "?"
-
-
-def as_document(tables: list[Table]) -> str:
-    """Return a document of its own, to look at tables."""
-    return PREAMBLE + "\n".join(map(as_latex, tables)) + "\n\\end{document}\n"

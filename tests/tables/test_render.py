@@ -10,7 +10,7 @@ import pytest
 
 from gaussad_cli.tables import words
 from gaussad_cli.tables.cells import Cell, Column, Source, Table, Variant
-from gaussad_cli.tables.latex import as_document, as_latex, escaped
+from gaussad_cli.tables.latex import as_latex, escaped
 from gaussad_cli.tables.markup import as_html, as_markdown, as_page
 from gaussad_cli.tables.text import as_text
 
@@ -147,6 +147,15 @@ def test_a_wide_table_becomes_several_that_fit_a_page():
         assert text.count(f"efficientnet-b{i}") == 1
 
 
+DOCUMENT = r"""\documentclass[a4paper]{article}
+\usepackage[utf8]{inputenc}
+\usepackage{booktabs}
+\begin{document}
+%s
+\end{document}
+"""
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (apt install texlive-latex-recommended)")
 def test_latex_compiles_and_nothing_runs_off_the_page(tmp_path):
     wide = table(
@@ -154,7 +163,8 @@ def test_latex_compiles_and_nothing_runs_off_the_page(tmp_path):
     )
     capitals = replace(wide, columns=tuple(Column(f"NPCA 0.0{i} % FPR", SOURCE) for i in range(9)))
     foreign = replace(TWO, rows=("螺丝 é ß ł", "[x]", "a very long name of a category " * 4), title="*[")
-    (tmp_path / "t.tex").write_text(as_document([TWO, wide, capitals, foreign]), "utf-8")
+    tables = "\n".join(map(as_latex, [TWO, wide, capitals, foreign]))
+    (tmp_path / "t.tex").write_text(DOCUMENT % tables, "utf-8")
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
         cwd=tmp_path,
