@@ -20,7 +20,7 @@ trap 'rm -rf "$work"' EXIT
 uv=("$work/uv/bin/uv" --system-certs --cache-dir "$work/cache")
 "${uv[@]}" venv --quiet --python "$python" "$work/venv"
 "${uv[@]}" pip install --quiet --python "$work/venv/bin/python" --resolution "$resolution" \
-    "${root}[demo]" "pytest>=8" "hypothesis>=6.100"
+    "${root}[demo,lite,cluster]" "pytest>=8" "hypothesis>=6.100" "mpmath>=1.3"
 "${uv[@]}" pip freeze --python "$work/venv/bin/python"
 
 cd "$root"

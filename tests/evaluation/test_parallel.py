@@ -68,6 +68,7 @@ def test_results_come_in_the_order_of_the_arguments():
 
 
 def test_where_no_scheduler_answers_that_is_said(monkeypatch):
+    pytest.importorskip("distributed")
     monkeypatch.setattr("gaussad_cli.evaluation.parallel._PATIENCE", 0.5)
     with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(run_tasks(pow, [(1, 2)], Distribution(scheduler="tcp://127.0.0.1:9")))
