@@ -9,7 +9,7 @@ TABLES := 1 2 3 4 5 7 8
 # Subset runs: make reproduce MVTEC=... CATEGORIES=bottle,screw BACKBONES=efficientnet-b0 EPOCHS=20
 SUBSET := $(if $(CATEGORIES),--categories $(CATEGORIES)) $(if $(BACKBONES),--backbone $(BACKBONES)) $(if $(EPOCHS),--epochs $(EPOCHS))
 
-.PHONY: help demo test test-commands test-rest parity lint format bench smoke reproduce plan clean $(TABLES:%=table%)
+.PHONY: help demo test test-commands test-rest parity lint format bench constraints audit smoke reproduce plan clean $(TABLES:%=table%)
 
 help: ## List the targets
 	@grep -hE '^[a-z%]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -60,6 +60,13 @@ bench: $(VENV)/.dev ## Measure core and comparators against scikit-learn, and ex
 	$(BIN)/python scripts/bench_comparators.py
 	@test -n "$(MVTEC)" || { echo "for extraction, say where MVTec AD is: make $@ MVTEC=/path/to/mvtec"; exit 2; }
 	$(BIN)/python scripts/bench_extract.py --data $(MVTEC)
+
+constraints: $(VENV)/.dev ## Write constraints.txt: the versions that are installed
+	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | tr A-Z_ a-z- > constraints.txt
+
+audit: $(VENV)/.dev ## Look for known vulnerabilities in the versions of constraints.txt
+	@$(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 smoke: ## Install into a clean virtual environment as a user would, and run the main job there
 	scripts/smoke.sh $(PYTHON)

@@ -19,8 +19,7 @@ trap 'rm -rf "$work"' EXIT
 "$work/uv/bin/pip" install --quiet uv
 uv=("$work/uv/bin/uv" --system-certs --cache-dir "$work/cache")
 "${uv[@]}" venv --quiet --python "$python" "$work/venv"
-"${uv[@]}" pip install --quiet --python "$work/venv/bin/python" --resolution "$resolution" \
-    "${root}[demo,lite,cluster]" "pytest>=8" "hypothesis>=6.100" "mpmath>=1.3"
+"${uv[@]}" pip install --quiet --python "$work/venv/bin/python" --resolution "$resolution" "${root}[dev]"
 "${uv[@]}" pip freeze --python "$work/venv/bin/python"
 
 cd "$root"

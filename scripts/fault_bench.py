@@ -27,7 +27,10 @@ _LITE0 = ("--backbone", "efficientnet-lite0")
 _EXTRACT = ("extract", "--data", "{data}", *_LITE0, "--levels", "1-2", "--batch-size", "4", "--cache", "{work}/cache")
 _EVALUATE = ("evaluate", *_LITE0, "--epochs", "0", "--cache", "{work}/cache", "--out", "{work}/results")
 _NPCA = ("--mode", "npca", "--var", "0.01")
-_TRAIN = ("train", "autoencoder", "--data", "{data}", "--size", "32", "--max-epochs", "1", "--categories", "knob")
+_MODEL = "{work}/knob.gaussad"
+_NORMAL = ("train", "--normal", "{data}/knob/train/good", *_LITE0, "--levels", "2", "--fpr", "0.2", "--out", _MODEL)
+_LID = "{data}/lid/train/good"
+_AUTOENCODER = ("train", "autoencoder", "--data", "{data}", "--size", "32", "--max-epochs", "1", "--categories", "knob")
 
 # In this order: each finds what those before have left.
 COMMANDS: dict[str, tuple[str, ...]] = {
@@ -38,7 +41,20 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "evaluate": _EVALUATE,
     "evaluate --threshold": (*_EVALUATE, *_NPCA, "--threshold", "gamma", "--levels", "2"),
     "tables": ("tables", "--results", "{work}/results"),
-    "train": (*_TRAIN, "--cache", "{work}/cache", "--out", "{work}/results"),
+    "report": ("report", "--results", "{work}/results", "--data", "{data}"),
+    "train --normal": (*_NORMAL, "--cache", "{work}/cache"),
+    "predict --copy-to": (
+        "predict",
+        _MODEL,
+        "{data}/knob/test",
+        "--copy-to",
+        "{work}/sorted",
+        "--cache",
+        "{work}/cache",
+    ),
+    "update": ("update", _MODEL, "--normal", _LID, "--out", "{work}/both.gaussad", "--cache", "{work}/cache"),
+    "export": ("export", _MODEL, "--out", "{work}/knob.onnx"),
+    "train autoencoder": (*_AUTOENCODER, "--cache", "{work}/cache", "--out", "{work}/results"),
 }
 EXTRACTIONS = ("extract", "extract --epochs", "extract --moments-only")
 Contents = dict[str, str]  # path below a folder -> SHA-256 of the file

@@ -5,6 +5,7 @@ torch, timm and pandas are imported inside commands, so that help is instant.
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated
 
 import typer
@@ -22,6 +23,8 @@ from gaussad_cli.cli.run import demo, run
 from gaussad_cli.cli.tables import tables
 from gaussad_cli.cli.train import train
 from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -63,6 +66,12 @@ def main() -> int:
         app()
     except UserError as error:
         typer.echo(f"gaussad: error: {error}", err=True)
+        return 2
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        # Where files are written, that is a UserError already: it is where the results are printed to.
+        typer.echo(f"gaussad: error: the results cannot be printed: {error.strerror}.", err=True)
         return 2
     except Interrupted as stop:
         typer.echo(f"gaussad: {stop}", err=True)

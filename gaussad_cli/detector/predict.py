@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import filecmp
 import io
 import json
 import math
@@ -11,6 +12,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +27,7 @@ from gaussad_cli.detector.train import HASH_HEAD, Looking
 from gaussad_cli.detector.update import update
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import Engine, build_engine, choose_engine
-from gaussad_cli.files import writing
+from gaussad_cli.files import write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 FORMATS = ("csv", "json")
@@ -237,6 +240,8 @@ def check_apart(folder: Path, sources: Iterable[Path]) -> None:
 def copy_to(folder: Path, one: Prediction, root: Path | None) -> Path | None:
     """Copy a file to the folder of its decision, under its name below `root`; never over another one.
 
+    What is there already with the same bytes is its copy: run again, a command that was ended makes no second ones.
+
     Returns
     -------
     Where to; None if the file cannot be read.
@@ -251,15 +256,14 @@ def copy_to(folder: Path, one: Prediction, root: Path | None) -> Path | None:
     except OSError:
         return None
     name = one.path.relative_to(root) if root and one.path.is_relative_to(root) else Path(one.path.name)
-    target = folder / one.decision / name
-    for number in range(1, 10**6):
+    first = folder / one.decision / name
+    others = (first.with_name(f"{name.stem}-{number}{name.suffix}") for number in count(1))
+    with source, writing(first):
+        target = next(
+            path for path in chain([first], others) if not path.exists() or filecmp.cmp(one.path, path, shallow=False)
+        )
         if not target.exists():
-            break
-        target = (folder / one.decision / name).with_name(f"{name.stem}-{number}{name.suffix}")
-    with source, writing(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
+            write_whole(target, partial(shutil.copyfileobj, source))
     return target
 
 

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from gaussad_cli.evaluation.results import read_metrics
 from gaussad_cli.extraction import store
-from tests.conftest import assert_user_error, write_image
+from tests.conftest import ROOT, assert_user_error, write_image
 
 LITE0 = ("--backbone", "efficientnet-lite0")
 
@@ -266,6 +268,17 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_behind(gaussad, extract, ext
         assert_user_error(gaussad("evaluate", *LITE0), "No space left on device", "results/tiny/scores/knob.csv")
     assert [path for path in Path("results").rglob("*") if path.is_file()] == []
     assert gaussad("evaluate", *LITE0).code == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full (Linux)")
+def test_results_that_cannot_be_printed_are_one_line_of_error():
+    command = [sys.executable, "-m", "gaussad_cli", "--version"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=ROOT, check=False)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "gaussad: error: the results cannot be printed: No space left on device.\n",
+    )
 
 
 def test_usage_errors_exit_with_2(gaussad):
