@@ -60,7 +60,7 @@ def _pages(folder: Path) -> int:
 def file_too_large(bench: Bench, command: str, rng: random.Random) -> str:
     """Let no file grow beyond a random size (RLIMIT_FSIZE): a write fails in its middle."""
     largest = max(path.stat().st_size for path in bench.references[command].after.rglob("*") if path.is_file())
-    size = int(largest ** rng.uniform(0.2, 1))
+    size = max(1000, int(largest ** rng.uniform(0.2, 1)))  # the line of error is in a file too
     return _disturbed(bench, command, bench.fresh(command), lambda: limit_files(size))
 
 
