@@ -103,6 +103,11 @@ def test_a_bad_file_is_a_row_and_not_the_end(trained):
     assert rows[1]["score"] is None
 
 
+def test_a_score_that_is_no_number_is_anomalous(trained, monkeypatch):
+    monkeypatch.setattr(predicting, "combine", lambda by_level: np.full(len(next(iter(by_level.values()))), np.nan))
+    assert set(table(trained("predict", "m.gaussad", "good").out)["decision"]) == {"anomalous"}
+
+
 def test_paths_come_from_stdin_and_an_anomaly_can_be_an_exit_status(trained, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("good/00.png\nbad/0.png\n\n"))
     done = trained("predict", "m.gaussad", "-", "--fail-on-anomaly")

@@ -103,9 +103,7 @@ def test_every_id_is_there_once_and_every_link_inside_the_page_leads_somewhere(r
 def test_it_shows_every_part(report):
     for anchor in ("levels", "components", "roc", "distances", "working-point", "images", "tables", "run"):
         assert f'id="{anchor}"' in report, anchor
-    assert (
-        report.count("<svg") == 1 + 2 + 2 + 2 + 3
-    )  # levels; per category: sweep, ROC, distances, rates
+    assert report.count("<svg") == 1 + 2 + 2 + 2 + 3  # levels; per category: sweep, ROC, distances, rates
     assert "test/dent/" in report
     assert "Table III" in report
     assert "prefers-color-scheme: dark" in report
