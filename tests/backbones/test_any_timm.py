@@ -63,7 +63,7 @@ def test_a_model_that_timm_does_not_have_is_an_error(name, message):
         find_backbone(name)
 
 
-@pytest.mark.parametrize("model", ["test_convnext", "test_vit"])
+@pytest.mark.parametrize("model", [pytest.param("test_convnext", marks=pytest.mark.slow), "test_vit"])
 def test_the_main_job_by_another_timm_model(gaussad, tiny, tmp_path, model):
     torch.manual_seed(0)
     tensors = create_model(find_backbone(f"timm:{model}")).state_dict()

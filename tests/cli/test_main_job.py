@@ -146,6 +146,7 @@ def test_run_reports_the_categories_of_its_data_and_no_others(gaussad, tiny):
     assert "1 category: lid" in gaussad("run", "--data", tiny, *LITE0, "--levels", "3", "--categories", "lid").out
 
 
+@pytest.mark.slow  # `make smoke` runs it too
 def test_demo_ends_with_tables_where_files_went_and_what_is_next(gaussad, monkeypatch):
     """On 300 of its 700 images; `make smoke` does it with all."""
     fewer = {"train/good": (1, 150), "test/good": (801, 850), "test/local": (1, 50), "test/global": (1, 50)}
