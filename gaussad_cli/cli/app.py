@@ -24,6 +24,11 @@ from gaussad_cli.cli.tables import tables
 from gaussad_cli.cli.train import train
 from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError
 
+_NO_THREAD = "can't start new thread"  # Python's words: it is no MemoryError
+_NO_MEMORY = (
+    "out of memory. What was finished is kept: run again on a machine with more, or with a smaller --batch-size, fewer "
+    "--workers or --jobs, or fewer --levels at a time."
+)
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 app = typer.Typer(
@@ -66,6 +71,11 @@ def main() -> int:
         app()
     except UserError as error:
         typer.echo(f"gaussad: error: {error}", err=True)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and str(error) != _NO_THREAD:
+            raise
+        typer.echo(f"gaussad: error: {_NO_MEMORY}", err=True)
         return 2
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:

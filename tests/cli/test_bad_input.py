@@ -281,6 +281,17 @@ def test_results_that_cannot_be_printed_are_one_line_of_error():
     )
 
 
+@pytest.mark.parametrize("error", [MemoryError("1 GiB"), RuntimeError("can't start new thread")])
+def test_where_memory_ends_that_is_said_in_one_line(gaussad, extracted, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gaussad_cli.evaluation.fitting.fit_spectrum", fail)
+        assert_user_error(gaussad("evaluate", *LITE0), "out of memory", "--jobs")
+    assert gaussad("evaluate", *LITE0).code == 0
+
+
 def test_usage_errors_exit_with_2(gaussad):
     assert gaussad("extract", "--nonsense").code == 2
     assert gaussad("evaluate").code == 2
