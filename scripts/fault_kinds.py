@@ -45,16 +45,18 @@ def _kill(bench: Bench, command: str, work: Path, rng: random.Random, data: Path
 def disk_full(bench: Bench, command: str, rng: random.Random) -> str:
     """Give it a file system (tmpfs) with room for a random part of what the command writes."""
     reference = bench.references[command]
-    before, after = _pages(reference.before), _pages(reference.after)
-    room = before + rng.randint(1, max(2, after - before))
+    grows = max(2, _pages(reference.after) - _pages(reference.before))
     with _mounted(bench.root / "small") as work:
         bench.fresh(command, at=work)
-        _remount(work, f"size={_PAGE * room}")
+        system = os.statvfs(work)
+        used = (system.f_blocks - system.f_bfree) * system.f_bsize // _PAGE
+        if not _remount(work, f"size={_PAGE * (used + rng.randrange(grows))}"):
+            raise Untried("a mounted file system cannot be made smaller")
         return _disturbed(bench, command, work, after=lambda: _remount(work, "size=64m"))
 
 
 def _pages(folder: Path) -> int:
-    return sum(1 + (path.stat().st_size + _PAGE - 1) // _PAGE for path in [folder, *folder.rglob("*")])
+    return sum((path.stat().st_size + _PAGE - 1) // _PAGE for path in folder.rglob("*") if path.is_file())
 
 
 def file_too_large(bench: Bench, command: str, rng: random.Random) -> str:
