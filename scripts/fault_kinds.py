@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -251,23 +253,37 @@ def clock_jumps(bench: Bench, command: str, rng: random.Random) -> str:
 def memory_ends(bench: Bench, command: str, rng: random.Random) -> str:
     """Give it a random part of the address space that it wants (RLIMIT_AS).
 
-    Python waits for ever for a thread that dies of this before it begins (python/cpython issue 140746): it is killed.
+    Some libraries then wait for ever: Python for a thread that died before it began (python/cpython issue 140746),
+    OpenBLAS for its buffers. That is told, and the process ended.
     """
     if sys.platform != "linux":
         raise Untried("needs Linux")
     work, beyond = bench.fresh(command), int(2 ** rng.uniform(20, 30))
     before = contents(work)
-    ended = bench.start(command, work, first=lambda: limit_memory(beyond)).wait(LIMIT / 4)
-    stillborn = ended.hung and "Exception ignored in thread started by" in ended.err
-    if ended.hung and not stillborn:
-        raise Lost(str(ended.complaint))
+
+    def limit() -> None:
+        limit_memory(beyond)
+        faulthandler.dump_traceback_later(LIMIT / 8, exit=True)
+
+    ended = bench.start(command, work, first=limit).wait(LIMIT)
+    waits = ended.err.rpartition("Timeout (")[2] if "Timeout (" in ended.err else ""
+    if ended.hung or (waits and not _waits_in_a_library(waits)):
+        raise Lost(f"hung: {waits or ended.complaint}")
     bench.nothing_lost(command, before, work)
     bench.finish(command, work)
-    if stillborn:
-        return "killed, as Python waited for a thread that had died"
+    if waits:
+        return "waited for ever in a library"
     if ended.complaint:
         return "ended by a library" if ended.code < 0 or ended.code == 127 else "ended with a traceback"
     return "refused clearly" if ended.code else "completed"
+
+
+def _waits_in_a_library(stacks: str) -> bool:
+    """Whether the main thread, which is the last, is within linear algebra, or starts a thread."""
+    main = stacks.rpartition("Thread 0x")[2].split("\n")[1:]
+    return bool(re.search(r"/(scipy|numpy)/", main[0])) or any(
+        re.search(r'threading\.py", line \d+ in start$', line) for line in main
+    )
 
 
 def nan_weights(bench: Bench, command: str, rng: random.Random) -> str:

@@ -24,7 +24,8 @@ from gaussad_cli.cli.tables import tables
 from gaussad_cli.cli.train import train
 from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError
 
-_NO_THREAD = "can't start new thread"  # Python's words: it is no MemoryError
+# What Python, OpenCV, ONNX Runtime and torch call it, but for a MemoryError
+_OUT_OF_MEMORY = ("can't start new thread", "can't allocate", "Insufficient memory", "bad_alloc", "out of memory")
 _NO_MEMORY = (
     "out of memory. What was finished is kept: run again on a machine with more, or with a smaller --batch-size, fewer "
     "--workers or --jobs, or fewer --levels at a time."
@@ -72,17 +73,6 @@ def main() -> int:
     except UserError as error:
         typer.echo(f"gaussad: error: {error}", err=True)
         return 2
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and str(error) != _NO_THREAD:
-            raise
-        typer.echo(f"gaussad: error: {_NO_MEMORY}", err=True)
-        return 2
-    except OSError as error:
-        if error.errno not in _NO_ROOM or error.filename is not None:
-            raise
-        # Where files are written, that is a UserError already: it is where the results are printed to.
-        typer.echo(f"gaussad: error: the results cannot be printed: {error.strerror}.", err=True)
-        return 2
     except Interrupted as stop:
         typer.echo(f"gaussad: {stop}", err=True)
         return INTERRUPTED
@@ -91,4 +81,19 @@ def main() -> int:
             raise
         typer.echo(STOPPED, err=True)
         return INTERRUPTED
+    except Exception as error:
+        if not (reason := _machines_fault(error)):
+            raise
+        typer.echo(f"gaussad: error: {reason}", err=True)
+        return 2
     return 0
+
+
+def _machines_fault(error: Exception) -> str:
+    """Say what the machine lacks; nothing of an error that is a bug."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+        # Where files are written, that is a UserError already: it is where the results are printed to.
+        return f"the results cannot be printed: {error.strerror}."
+    if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
+        return _NO_MEMORY
+    return ""

@@ -281,7 +281,7 @@ def test_results_that_cannot_be_printed_are_one_line_of_error():
     )
 
 
-@pytest.mark.parametrize("error", [MemoryError("1 GiB"), RuntimeError("can't start new thread")])
+@pytest.mark.parametrize("error", [MemoryError("1 GiB"), RuntimeError("CUDA out of memory. Tried")])
 def test_where_memory_ends_that_is_said_in_one_line(gaussad, extracted, monkeypatch, error):
     def fail(*_):
         raise error
