@@ -175,8 +175,7 @@ def score_level(
     if calibration:
         plain = read_test_features(extraction.plain / category / "train", spectra, level)
         held_out = [plain[part] for part in held_out_parts(len(plain))]
-    threads = None if any(scoring.is_comparator for scoring in scorings) else 1  # small matrices: one is faster
-    with threadpool_limits(threads, user_api="blas"):
+    with threadpool_limits(1, user_api="blas"):  # as in fit_level
         both = [
             score_all(fold, np.concatenate([test, part]), scorings) for fold, part in zip(folds, held_out, strict=True)
         ]

@@ -43,9 +43,10 @@ def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
     features = store.read_features(train, manifest, level)
     if len(features) < N_FOLDS:
         raise UserError(f"{train} has {len(features)} training images, the {N_FOLDS} folds need at least {N_FOLDS}.")
-    if isinstance(features, np.memmap):
-        return _fit_streamed(train, manifest, level, features), True
-    with threadpool_limits(1, user_api="blas"):  # small matrices: threads cost more than they give
+    # One thread, however many there are: sums are then the same on every machine, and whatever --jobs (which use them).
+    with threadpool_limits(1, user_api="blas"):
+        if isinstance(features, np.memmap):
+            return _fit_streamed(train, manifest, level, features), True
         return [fit_spectrum(features[fold]) for fold in training_folds(len(features))], True
 
 
