@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from gaussad_cli.evaluation import cost, fitting
 from gaussad_cli.extraction import store
@@ -38,3 +39,21 @@ def test_memory_stays_where_features_stay_on_disk():
     many = store.ON_DISK // (4 * 40) + 1
     held = [cost.evaluation_bytes(n, 100, 0, [40]) for n in (many - 1, many, 100 * many)]
     assert held[0] > held[1] == held[2]
+
+
+@pytest.mark.parametrize("on_disk", [0, store.ON_DISK])
+def test_one_thread_adds_up_whatever_there_are(category, monkeypatch, on_disk):
+    """Several add in another order: results would depend on the machine's cores and on --jobs."""
+    monkeypatch.setattr(store, "ON_DISK", on_disk)
+    name = "fit_folds" if on_disk == 0 else "fit_spectrum"
+    fit, threads = getattr(fitting, name), []
+
+    def watched(features):
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return fit(features)
+
+    monkeypatch.setattr(fitting, name, watched)
+    with threadpool_limits(2, user_api="blas"):
+        fitting.fit_level(category, 1)
+    assert threads
+    assert set(threads) == {1}
