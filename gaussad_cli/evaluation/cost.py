@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gaussad_cli.datasets.folds import N_FOLDS
+from gaussad_cli.evaluation.fitting import CHUNK_ROWS
 from gaussad_cli.extraction.store import ON_DISK
 
 FLOAT32, FLOAT64 = 4, 8  # bytes
@@ -28,8 +29,6 @@ START_SECONDS = 0.1
 SCORING_SECONDS = 1.2e-3  # of one fold, level and scoring
 ROW_SECONDS = 25e-6  # of an image's distances by one level and scoring, five folds, written as text
 HASHED_PER_SECOND = 0.5e9  # bytes of features read, checked and hashed
-
-BLOCK_ROWS = 512  # features of augmented images in memory at a time, as `fit` reads them
 
 
 def feature_bytes(n_images: int, epochs: int, dims: Sequence[int]) -> int:
@@ -98,7 +97,7 @@ def evaluation_bytes(n_train: int, n_test: int, epochs: int, dims: Sequence[int]
     if not _is_streamed(n_train, epochs, dim):
         fit = FLOAT32 * n_train * max(1, epochs) * dim + FLOAT64 * (4 * n * dim + min(n, dim) ** 2)
     else:
-        fit = FLOAT64 * (12 * dim**2 + 5 * BLOCK_ROWS * dim)
+        fit = FLOAT64 * (12 * dim**2 + 5 * CHUNK_ROWS * dim)
     return max(fit + spectra, scored + spectra)
 
 

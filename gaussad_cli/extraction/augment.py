@@ -14,13 +14,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from gaussad_cli.errors import UserError, did_you_mean
@@ -97,8 +95,7 @@ def read_rules(path: Path | None) -> dict[str, Rules]:
 
 @lru_cache(maxsize=1)
 def _paper() -> dict[str, dict[str, Any]]:
-    with resources.files(__package__).joinpath("augmentation.yaml").open(encoding="utf-8") as file:
-        content: dict[str, dict[str, Any]] = yaml.safe_load(file)
+    content: dict[str, dict[str, Any]] = read_yaml(Path(__file__).with_name("augmentation.yaml"))
     return {name: {**content[DEFAULT], **own} for name, own in content.items()}
 
 
