@@ -7,6 +7,7 @@ matrices instead of D x D. What a covariance holds outside the span is its floor
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.rows import by_blocks, times
 from gaussad_cli.gaussian.shrinkage import ledoit_wolf, shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 
@@ -137,10 +139,10 @@ def score_gmm(mixture: GaussianMixture, test: ArrayLike) -> Array:
 def _coordinates(spectrum: Spectrum, features: Array) -> tuple[Array, Array]:
     """Return V'(x - mu), (m, r), and the squared norm of what lies outside the span, (m,)."""
     deviations = features.astype(np.float64) - spectrum.mean - spectrum.mean_remainder
-    z = deviations @ spectrum.eigenvectors
+    z = times(deviations, spectrum.eigenvectors)
     if spectrum.rank == spectrum.dim:
         return z, np.zeros(z.shape[0])
-    deviations -= z @ spectrum.eigenvectors.T
+    deviations -= times(z, spectrum.eigenvectors.T)
     return z, np.square(deviations).sum(axis=1)
 
 
@@ -236,9 +238,14 @@ def _squared_distances(mixture: GaussianMixture, z: Array) -> Array:
     factors = np.broadcast_to(mixture.shrunk.factors, (mixture.means.shape[0], *mixture.shrunk.factors.shape[1:]))
     squared = np.empty((z.shape[0], mixture.means.shape[0]))
     for k, (mean, factor) in enumerate(zip(mixture.means, factors, strict=True)):
-        white = linalg.solve_triangular(factor, (z - mean).T, lower=True, overwrite_b=True, check_finite=False)
-        squared[:, k] = np.square(white).sum(axis=0)
+        white = by_blocks(partial(_whiten, factor), z - mean)
+        squared[:, k] = np.square(white).sum(axis=1)
     return squared
+
+
+def _whiten(factor: Array, deviations: Array) -> Array:
+    solved = linalg.solve_triangular(factor, deviations.T, lower=True, check_finite=False)
+    return np.asarray(solved.T)
 
 
 def _expect(mixture: GaussianMixture, z: Array) -> Array:

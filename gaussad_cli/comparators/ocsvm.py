@@ -18,6 +18,7 @@ from sklearn.linear_model import SGDOneClassSVM
 from sklearn.svm import OneClassSVM
 
 from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.rows import times, weighted_sums
 
 NU = 0.5  # scikit-learn's default (PROTOCOL: comparators)
 # libsvm stops where the optimality conditions hold to this. scikit-learn's default, 1e-3, is too much where training
@@ -126,8 +127,8 @@ def score_ocsvm(model: OneClassSvm, test: ArrayLike) -> Array:
     for start in range(0, y.shape[0], BLOCK):
         rows = slice(start, start + BLOCK)
         block = y[rows] - model.centre
-        kernel = _exponential(block @ model.support.T, np.einsum("ij,ij->i", block, block), squares, model.gamma)
-        scores[rows] = -(kernel @ model.dual) - model.intercept
+        kernel = _exponential(times(block, model.support.T), np.einsum("ij,ij->i", block, block), squares, model.gamma)
+        scores[rows] = -weighted_sums(kernel, model.dual) - model.intercept
     return scores
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
 from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.rows import weighted_sums
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
@@ -73,7 +74,7 @@ def weigh_levels(
     validation = draw_validation(y, share, seed)
     weights, intercept = _regress(x[validation], y[validation], np.asarray(np.isfinite(x).all(axis=0)))
     # An undefined level weighs nothing, and NaN times nothing is NaN.
-    scores = x[:, weights != 0] @ weights[weights != 0] + intercept
+    scores = weighted_sums(x[:, weights != 0], weights[weights != 0]) + intercept
     scores[validation] = np.nan
     return WeightedLevels(scores, validation, weights, intercept)
 

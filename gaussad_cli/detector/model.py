@@ -14,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from gaussad_cli.gaussian import distances
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.moments import Array, centre
+from gaussad_cli.gaussian.rows import mean_of
 from gaussad_cli.gaussian.shrinkage import Shrinkage, shrink
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 
@@ -157,6 +158,4 @@ class Model:
 
 def combine(by_level: Mapping[int, Array]) -> Array:
     """Return the score (m,) of distances per level: one level's own, or the mean, which ranks as the paper's sum."""
-    if len(by_level) == 1:
-        return next(iter(by_level.values()))
-    return np.stack(list(by_level.values())).mean(axis=0)
+    return mean_of(list(by_level.values()))

@@ -223,7 +223,7 @@ def _put_together(
             raise one
         scored[level] = one[0]
         sweeps += [one[1]] if one[1] is not None else []
-    evaluation = assemble(extraction, category, scored, scorings, calibration)
+    evaluation = assemble(extraction, category, scored, calibration)
     return evaluation, pd.concat(sweeps, ignore_index=True) if sweeps else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -42,13 +42,25 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Which thresholds are wanted: methods of `calibration.METHODS`, for which false-positive rates."""
+    """Which thresholds are wanted.
+
+    Attributes
+    ----------
+    methods : of `calibration.METHODS`
+    targets : false-positive rates
+    scorings : only of these; None: of every scoring that is evaluated
+    """
 
     methods: tuple[str, ...]
     targets: tuple[float, ...]
+    scorings: tuple[Scoring, ...] | None = None
+
+    def of(self, scorings: Sequence[Scoring]) -> list[Scoring]:
+        """Return those of the scorings that are calibrated."""
+        return [scoring for scoring in scorings if self.scorings is None or scoring in self.scorings]
 
 
-ByFold = list[list[Scored]]  # per scoring, per fold
+ByFold = dict[Scoring, list[Scored]]  # the distances of every fold
 
 
 def evaluate_category(
@@ -67,7 +79,7 @@ def evaluate_category(
     """
     check_levels(category, levels, scorings, calibration)
     by_level = {level: score_level(extraction, category, level, scorings, calibration) for level in levels}
-    return assemble(extraction, category, by_level, scorings, calibration)
+    return assemble(extraction, category, by_level, calibration)
 
 
 def check_levels(
@@ -76,7 +88,7 @@ def check_levels(
     """Check that scores that weigh levels have several, and no calibration: UserError if not."""
     if len(levels) == 1 and any(scoring.weighs_levels for scoring in scorings):
         raise UserError(f"--score ood weighs levels, and of '{category}' there is only level {levels[0]}: use several.")
-    if calibration and any(scoring.weighs_levels for scoring in scorings):
+    if calibration and any(scoring.weighs_levels for scoring in calibration.of(scorings)):
         raise UserError("--threshold does not go with --score ood, which has learnt from anomalies.")
 
 
@@ -84,7 +96,6 @@ def assemble(
     extraction: store.Extraction,
     category: str,
     by_level: Mapping[int, tuple[ByFold, ByFold]],
-    scorings: Sequence[Scoring],
     calibration: Calibration | None = None,
 ) -> Evaluation:
     """Make a category's rows of its levels' distances, and of the sum over them.
@@ -100,11 +111,13 @@ def assemble(
     metrics, scores, thresholds = [], [], []
     scored = {str(level): one for level, one in by_level.items()}
     if len(levels) > 1:
-        scored[sum_name(levels, extraction.recipe.n_levels)] = _weigh(list(scored.values()), scorings, anomalous)
+        test_levels, held_out_levels = zip(*by_level.values(), strict=True)
+        both = _weigh(test_levels, anomalous), _weigh(held_out_levels, None)
+        scored[sum_name(levels, extraction.recipe.n_levels)] = both
     n_images = len(store.read_manifest(extraction.folder / category / "train").images)
     n_train = [len(fold) * max(1, extraction.recipe.epochs) for fold in training_folds(n_images)]
     for name, (tested, held_out) in scored.items():
-        for number, (scoring, folds) in enumerate(zip(scorings, tested, strict=True)):
+        for scoring, folds in tested.items():
             if scoring.weighs_levels and not name.startswith(SUM):
                 continue
             key = {**identity, "level": name, "score": scoring.score, "mode": scoring.mode, "var": scoring.var}
@@ -113,8 +126,8 @@ def assemble(
                 for fold, (one, n) in enumerate(zip(folds, n_train, strict=True))
             ]
             scores.append(score_rows(key, images, anomalous, [fold.distance for fold in folds]))
-            if calibration:
-                known = calibration.methods, calibration.targets, folds, held_out[number], anomalous
+            if calibration and scoring in held_out:
+                known = calibration.methods, calibration.targets, folds, held_out[scoring], anomalous
                 thresholds += [{**key, **row} for row in calibrate(*known, _is_gaussian(scoring, name))]
     return Evaluation(
         pd.DataFrame(metrics),
@@ -166,25 +179,23 @@ def score_level(
 ) -> tuple[ByFold, ByFold]:
     """Return the distances of the test set, and of the training images that each fold is not fitted on.
 
-    Those are as they are, not augmented, as test images are; none of them without a calibration.
+    Those are as they are, not augmented, as test images are; only scorings that are calibrated need them.
     """
     spectra = read_spectra(extraction.folder / category, level)
     test = read_test_features(extraction.split(category, "test"), spectra, level)
     folds = [Fold(spectrum, _training(extraction, category, level, k)) for k, spectrum in enumerate(spectra)]
-    held_out = [test[:0]] * len(folds)
-    if calibration:
-        plain = read_test_features(extraction.plain / category / "train", spectra, level)
-        held_out = [plain[part] for part in held_out_parts(len(plain))]
+    tested = _by_scoring([(fold, test) for fold in folds], scorings)
+    if not calibration:
+        return tested, {}
+    plain = read_test_features(extraction.plain / category / "train", spectra, level)
+    parts = [plain[part] for part in held_out_parts(len(plain))]
+    return tested, _by_scoring(list(zip(folds, parts, strict=True)), calibration.of(scorings))
+
+
+def _by_scoring(folds: Sequence[tuple[Fold, store.Features]], scorings: Sequence[Scoring]) -> ByFold:
     with threadpool_limits(1, user_api="blas"):  # as in fit_level
-        both = [
-            score_all(fold, np.concatenate([test, part]), scorings) for fold, part in zip(folds, held_out, strict=True)
-        ]
-    parts = (slice(None, len(test)), slice(len(test), None))
-    tested, calibrating = (
-        [[replace(one, distance=one.distance[part]) for one in folds] for folds in zip(*both, strict=True)]
-        for part in parts
-    )
-    return tested, calibrating
+        by_fold = [score_all(fold, features, scorings) for fold, features in folds]
+    return dict(zip(scorings, map(list, zip(*by_fold, strict=True)), strict=True))
 
 
 def _training(extraction: store.Extraction, category: str, level: int, fold: int) -> Callable[[], store.Features]:
@@ -218,18 +229,14 @@ def read_test_features(folder: Path, spectra: Sequence[Spectrum], level: int) ->
     return features
 
 
-def _weigh(
-    by_level: Sequence[tuple[ByFold, ByFold]], scorings: Sequence[Scoring], anomalous: NDArray[np.bool_]
-) -> tuple[ByFold, ByFold]:
-    """Combine levels per scoring and fold, of test and held-out images."""
-    tested, held_out = (
-        [
-            [weigh_levels(scoring, fold, known) for fold in zip(*levels, strict=True)]
-            for scoring, levels in zip(scorings, zip(*part, strict=True), strict=True)
+def _weigh(levels: Sequence[ByFold], anomalous: NDArray[np.bool_] | None) -> ByFold:
+    """Combine levels per scoring and fold; `anomalous` is None of images that nothing can be learnt from."""
+    return {
+        scoring: [
+            weigh_levels(scoring, fold, anomalous) for fold in zip(*(one[scoring] for one in levels), strict=True)
         ]
-        for part, known in zip(zip(*by_level, strict=True), (anomalous, None), strict=True)
-    )
-    return tested, held_out
+        for scoring in levels[0]
+    }
 
 
 def _metrics(scored: Scored, anomalous: NDArray[np.bool_], scoring: Scoring, level: str) -> dict[str, object]:

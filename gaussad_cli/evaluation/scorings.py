@@ -16,6 +16,7 @@ from gaussad_cli.gaussian import distances
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.distances import Projection, project
 from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.rows import mean_of
 from gaussad_cli.gaussian.shrinkage import shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 
@@ -234,12 +235,12 @@ def weigh_levels(scoring: Scoring, levels: Sequence[Scored], anomalous: NDArray[
     levels : one per level, each of the m images
     anomalous : (m,), None of images that nothing can be learnt from
     """
-    stacked, dim = np.stack([level.distance for level in levels]), sum(level.dim for level in levels)
+    distances_, dim = [level.distance for level in levels], sum(level.dim for level in levels)
     if anomalous is None or not scoring.weighs_levels:
-        return Scored(stacked.mean(axis=0), dim, None)
+        return Scored(mean_of(distances_), dim, None)
     from gaussad_cli.comparators import ood
 
-    return Scored(ood.weigh_levels(np.square(stacked.T), anomalous).scores, dim, None)
+    return Scored(ood.weigh_levels(np.square(np.stack(distances_, axis=1)), anomalous).scores, dim, None)
 
 
 def _choose_compression(mode: str, var: float | None) -> Compression:

@@ -163,11 +163,13 @@ def _evaluate(stage: Evaluation, setup: Setup, progress: Progress) -> None:
     there = _complete(folder, setup.categories)
     selection = Selection(stage.backbone, setup.cache, dataset, there, levels, key=key)
     out, where = setup.training.out, setup.distribution
-    outcome = evaluate_dataset(selection, _scorings(stage.scores), out, None, PAPER in stage.scores, where)
-    progress.problems += [outcome.problem] if outcome.problem else []
+    scorings, calibration = _scorings(stage.scores), None
     if stage.thresholds:
-        calibration = Calibration(choose_methods(stage.thresholds), TARGETS)
-        evaluate_dataset(selection, (Scoring("mahalanobis"),), out, calibration, distribution=where)
+        calibrated = Scoring("mahalanobis")
+        calibration = Calibration(choose_methods(stage.thresholds), TARGETS, (calibrated,))
+        scorings = tuple(dict.fromkeys([*scorings, calibrated]))
+    outcome = evaluate_dataset(selection, scorings, out, calibration, PAPER in stage.scores, where)
+    progress.problems += [outcome.problem] if outcome.problem else []
 
 
 def _complete(folder: Path, categories: Sequence[Category]) -> list[str]:

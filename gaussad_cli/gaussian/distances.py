@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.rows import times, weighted_sums
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
@@ -29,12 +30,12 @@ class Projection:
 
 
 def project(spectrum: Spectrum, features: ArrayLike) -> Projection:
-    """Project test features (m, D) into the spectrum's eigenbasis."""
+    """Project test features (m, D) into the spectrum's eigenbasis; each row's projection depends on that row only."""
     deviations = np.asarray(features, dtype=np.float64) - spectrum.mean - spectrum.mean_remainder
-    components = deviations @ spectrum.eigenvectors
+    components = times(deviations, spectrum.eigenvectors)
     if spectrum.rank < spectrum.dim:
         # Explicitly, not as |x - mu|^2 - |q|^2: that difference cancels where the residual is small.
-        residual = np.square(deviations - components @ spectrum.eigenvectors.T).sum(axis=1)
+        residual = np.square(deviations - times(components, spectrum.eigenvectors.T)).sum(axis=1)
     else:
         residual = np.zeros(deviations.shape[0])
     return Projection(np.square(deviations), np.square(components), residual)
@@ -56,7 +57,8 @@ def squared_mahalanobis(projection: Projection, spectrum: Spectrum, shrinkage: S
     if eigenvalues.size == 0:
         return np.full(projection.squared_residual.shape, np.nan)
     floor = shrinkage.intensity * shrinkage.scale
-    inside = projection.squared_components[:, kept] @ (1.0 / ((1.0 - shrinkage.intensity) * eigenvalues + floor))
+    weights = 1.0 / ((1.0 - shrinkage.intensity) * eigenvalues + floor)
+    inside = weighted_sums(projection.squared_components[:, kept], weights)
     if shrinkage.dim == eigenvalues.size or floor == 0.0:
         return inside
     return inside + projection.squared_residual / floor
