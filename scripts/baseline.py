@@ -18,30 +18,30 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parents[1]
 LITE = ("--backbone", "efficientnet-lite0")
 AUTOENCODER = ("train", "autoencoder", "--categories", "bottle", "--size", "32", "--max-epochs", "2")
-UNLIKE = {".speeds.json", "report.html"}  # seconds; a page that changes with its layout
+UNLIKE = {".speeds.json", "report.html", "log.txt"}  # seconds; a page that changes with its layout
 
 
-def gaussad(folder: Path, *arguments: object, out: str | None = None, kill_when: Path | None = None) -> None:
+def gaussad(folder: Path, *arguments: object, out: str = "log.txt") -> None:
     """Run the command line in a folder, and say what it took; its standard output goes to a file there."""
-    program = [sys.executable, "-m", "gaussad_cli", *map(str, arguments)]
     begin = time.perf_counter()
-    with (folder / (out or "log.txt")).open("a" if out is None else "w") as target:
-        process = subprocess.Popen(program, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=target)
-        while kill_when is not None and process.poll() is None:
-            if kill_when.exists():
-                process.kill()
-            time.sleep(0.05)
-        _, status, usage = os.wait4(process.pid, 0) if kill_when is None else (0, process.wait() * 0, None)
+    with (folder / out).open("a" if out == "log.txt" else "w") as target:
+        _, status, usage = os.wait4(_start(folder, arguments, target).pid, 0)
     if status:
-        sys.exit(f"{' '.join(program)} failed: {os.waitstatus_to_exitcode(status)}")
-    if usage is not None:
-        seconds = time.perf_counter() - begin
-        print(f"{seconds:7.1f} s  {usage.ru_maxrss / 1024:6.0f} MB  gaussad {' '.join(map(str, arguments))[:90]}")
+        sys.exit(f"gaussad {arguments} failed: {os.waitstatus_to_exitcode(status)}")
+    seconds, megabytes = time.perf_counter() - begin, usage.ru_maxrss / 1024
+    print(f"{seconds:7.1f} s  {megabytes:6.0f} MB  gaussad {' '.join(map(str, arguments))[:90]}", flush=True)
+
+
+def _start(folder: Path, arguments: Sequence[object], out: IO[str] | int) -> subprocess.Popen[str]:
+    program = [sys.executable, "-m", "gaussad_cli", *map(str, arguments)]
+    return subprocess.Popen(program, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=out, text=True)
 
 
 def record(folder: Path, data: Path) -> None:
@@ -65,20 +65,11 @@ def record(folder: Path, data: Path) -> None:
     one = asked / "thread_side" / "000.png"
     gaussad(folder, "explain", "all.gaussad", one, "--json", "--out", "explained", out="explain.json")
     gaussad(folder, *AUTOENCODER, "--data", data, "--cache", "whole", "--out", "whole/results")
-    first = "half/mvtec3/trained/cca-map-mean-resnet-18/bottle"
-    begun = folder / first
-    begun.mkdir(parents=True)
-    gaussad(folder, *AUTOENCODER, "--data", data, "--cache", "half", "--out", "none", kill_when=_first_state(begun))
-
-
-def _first_state(folder: Path) -> Path:
-    """Return the state of the second fold, wherever its training's folder will be."""
-
-    class Anywhere(type(folder)):  # type: ignore[misc]
-        def exists(self) -> bool:  # type: ignore[override]
-            return any(self.glob("*/fold_1.pt"))
-
-    return Anywhere(folder)
+    process = _start(folder, (*AUTOENCODER, "--data", data, "--cache", "half", "--out", "none"), subprocess.DEVNULL)
+    while process.poll() is None and not any((folder / "half").rglob("fold_1.pt")):
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
 
 
 def reopen(old: Path, folder: Path, data: Path) -> None:
@@ -86,7 +77,9 @@ def reopen(old: Path, folder: Path, data: Path) -> None:
     folder.mkdir(parents=True)
     shutil.copytree(old / "cache", folder / "cache")
     shutil.copytree(old / "half", folder / "half")
-    gaussad(folder, "run", "--config", ROOT / "configs/mvtec3.yaml", "--data", data, *LITE, "--epochs", 0, out="run.txt")
+    gaussad(
+        folder, "run", "--config", ROOT / "configs/mvtec3.yaml", "--data", data, *LITE, "--epochs", 0, out="run.txt"
+    )
     for name in ("all", "npca", "sum", "more"):
         gaussad(folder, "predict", old / f"{name}.gaussad", data / "screw" / "test", out=f"predict-{name}.csv")
     gaussad(folder, *AUTOENCODER, "--data", data, "--cache", "half", "--out", "whole/results")
@@ -109,7 +102,9 @@ def compare(old: Path, new: Path) -> bool:
 def _counts(path: Path) -> bool:
     """Whether bytes are promised: not of logs, pictures, graphs, images or states."""
     kinds = {".npy", ".npz", ".csv", ".json", ".txt", ".md", ".tex", ".html"}
-    return path.is_file() and path.suffix in kinds and path.name not in UNLIKE | {"log.txt"} and "data" not in path.parts
+    return (
+        path.is_file() and path.suffix in kinds and path.name not in UNLIKE | {"log.txt"} and "data" not in path.parts
+    )
 
 
 def main() -> None:
