@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gaussad_cli.backbones.padding import use_paper_padding
 from gaussad_cli.backbones.registry import Backbone, Padding
-from gaussad_cli.backbones.weights import Checkpoint, load_levels
+from gaussad_cli.backbones.resolve import ResolvedNetwork
+from gaussad_cli.backbones.weights import load_levels
 
 
 class LevelNetwork(nn.Module):
@@ -64,17 +65,17 @@ class IntermediateNetwork(LevelNetwork):
         )
 
 
-def build_network(backbone: Backbone, padding: Padding, levels: Sequence[int], checkpoint: Checkpoint) -> LevelNetwork:
-    """Build the network with the checkpoint's weights, in evaluation mode.
+def build_network(network: ResolvedNetwork) -> LevelNetwork:
+    """Build a network with its weights, in evaluation mode.
 
     Raises
     ------
     UserError
         If the checkpoint does not fit, or lacks tensors that the levels need.
     """
-    model = create_model(backbone)
-    load_levels(model, backbone, checkpoint, levels)
-    return tap_levels(model, backbone, padding, levels)
+    model = create_model(network.backbone)
+    load_levels(model, network.backbone, network.checkpoint, network.levels)
+    return tap_levels(model, network.backbone, network.padding, network.levels)
 
 
 def create_model(backbone: Backbone) -> nn.Module:

@@ -72,7 +72,7 @@ def extract(
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --epochs 100
     """
-    from gaussad_cli.evaluation.cluster import extract_on_cluster
+    from gaussad_cli.extraction.cluster import extract_on_cluster
     from gaussad_cli.extraction.extract import Request, extract_dataset
 
     check_backbones(backbone, levels, padding)
@@ -124,7 +124,7 @@ def fit(
     Example: gaussad fit --backbone efficientnet-b4
     """
     from gaussad_cli.evaluation.dataset import Selection, fit_dataset
-    from gaussad_cli.evaluation.parallel import Distribution
+    from gaussad_cli.parallel import Distribution
 
     names = split_names(categories)
     selection = Selection(canonical_name(backbone), cache, dataset, names, levels, padding, key, epochs)

@@ -92,10 +92,12 @@ def train_model(
         raise UserError("--auto chooses level and mode itself: leave out --levels, --mode and --var.")
     from gaussad_cli.detector.container import write_model
     from gaussad_cli.detector.train import DEFAULT_BACKBONE, Looking, report, train, train_best
+    from gaussad_cli.extraction.engine import Compute
 
     images = _own_images(normal, anomalous, data, csv, category)
     names = canonical_names(backbone or [DEFAULT_BACKBONE])
-    looking = Looking(weights, verify, padding, engine, device, precision, batch_size, workers, cache)
+    compute = Compute(engine, device, precision, batch_size, workers)
+    looking = Looking(weights, verify, padding, compute, cache)
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
     check_backbones(names, levels, padding)
@@ -182,6 +184,7 @@ def predict(
     from gaussad_cli.detector.predict import predict as score
     from gaussad_cli.detector.predict import watch as stay
     from gaussad_cli.detector.train import Looking
+    from gaussad_cli.extraction.engine import Compute
 
     if style not in FORMATS:
         raise UserError(f"unknown format '{style}'. Known: {', '.join(FORMATS)}.")
@@ -192,9 +195,10 @@ def predict(
         check_apart(copy_to, [watch] if watch else map(Path, images or []))
     read = read_model(model)
     line = threshold_for(read, threshold, fpr)
-    looking = Looking(weights, False, None, engine, device, precision, batch_size, workers, cache)
+    compute = Compute(engine, device, precision, batch_size, workers)
+    looking = Looking(weights, False, None, compute, cache)
     if watch or (batch_size == 1 and images == ["-"]):  # answers as they are asked for
-        looking = dataclasses.replace(looking, batch_size=1, ahead=0)
+        looking = dataclasses.replace(looking, compute=dataclasses.replace(compute, batch_size=1), ahead=0)
     engine_ = open_engine(read, looking, note)
     paths = stay(watch, _INTERVAL) if watch else expand(images or [], sys.stdin)
     root = watch or (Path(images[0]) if images and len(images) == 1 and Path(images[0]).is_dir() else None)
@@ -244,9 +248,11 @@ def update(
     from gaussad_cli.detector.container import read_model, write_model
     from gaussad_cli.detector.predict import add_images
     from gaussad_cli.detector.train import Looking
+    from gaussad_cli.extraction.engine import Compute
 
     read = read_model(model)
-    looking = Looking(weights, False, None, engine, device, precision, batch_size, workers, cache)
+    compute = Compute(engine, device, precision, batch_size, workers)
+    looking = Looking(weights, False, None, compute, cache)
     new, known = add_images(read, normal, looking, note)
     write_model(out or model, new)
     now, before = new.calibration, read.calibration

@@ -106,7 +106,7 @@ def run(
 
     Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
     """
-    from gaussad_cli.evaluation.parallel import Distribution
+    from gaussad_cli.parallel import Distribution
     from gaussad_cli.experiments.config import Overrides
 
     check_tables(table, style)

@@ -1,4 +1,4 @@
-"""What is trained: a detector (see model.py), and the comparators classifier, autoencoder, ood."""
+"""What is trained: a detector (see model.py), and the comparators classifier, autoencoder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from gaussad_cli.cli.options import (
     Dataset,
     Device,
     Fresh,
-    Key,
-    Levels,
     MaxEpochs,
     Out,
     Padding,
@@ -29,17 +27,12 @@ from gaussad_cli.cli.options import (
     TrainWorkers,
     Verify,
     Weights,
-    WhichDataset,
-    WhichEpochs,
-    canonical_name,
     note,
     raise_problems,
     split_names,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from gaussad_cli.evaluation.trained import Trained
 
 train = typer.Typer(
@@ -137,52 +130,6 @@ def autoencoder(
         workers,
     )
     _report_training(train_autoencoders(request, size))
-
-
-@train.command()
-def ood(
-    data: Data,
-    backbone: BackboneName,
-    step: Annotated[
-        Optional[float],
-        typer.Option(min=0.0, help="In units of RGB in [0, 1].  [default: chosen on the labelled share]"),
-    ] = None,
-    categories: Categories = None,
-    levels: Levels = None,
-    weights: Weights = None,
-    verify: Verify = True,
-    padding: Padding = None,
-    epochs: WhichEpochs = None,
-    key: Key = None,
-    device: Device = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
-    cache: Cache = Path("cache"),
-    out: Out = Path("results"),
-    dataset: WhichDataset = None,
-) -> None:
-    """Score as Lee et al. 2018 do: every image is moved a step towards the training data before its levels are weighed.
-
-    Weights and step are learnt from a tenth of the test images, anomalies among them, which are then not tested. Needs
-    the features of gaussad extract, and the images for the gradients; evaluate --score ood does without the step.
-
-    Example: gaussad train ood --data mvtec --backbone efficientnet-b4 --categories bottle --step 0.002
-    """
-    from gaussad_cli.evaluation.dataset import Selection, summarise
-    from gaussad_cli.evaluation.scorings import Scoring
-    from gaussad_cli.evaluation.stepped import StepRequest, evaluate_stepped
-
-    selection = Selection(
-        canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs
-    )
-    rows = evaluate_stepped(StepRequest(data, selection, out, weights, verify, step, device, batch_size))
-    typer.echo(summarise(rows, [Scoring("ood")]))
-    note(f"Steps by category and fold: {_steps(rows)}.")
-
-
-def _steps(rows: pd.DataFrame) -> str:
-    return "; ".join(
-        f"{name} {', '.join(map('{:g}'.format, steps))}" for name, steps in rows.groupby("category")["step"]
-    )
 
 
 def _report_training(trained: Trained) -> None:

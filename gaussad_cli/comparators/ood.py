@@ -1,7 +1,7 @@
 """The out-of-distribution score of Lee et al. 2018, from which the paper takes the Gaussian on every level.
 
-Two pieces beyond the Mahalanobis distance: levels weighted by a logistic regression learnt on labelled validation
-images (their eq. 4 and algorithm 1), and the gradient for a step on the input before it is scored (their eq. 3).
+Levels are weighted by a logistic regression that is learnt on labelled validation images (their eq. 4 and algorithm 1).
+Their step on the input (eq. 3) is left out: it is for images of 32 pixels, and overshoots at 224.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from sklearn.linear_model import LogisticRegression
 
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.rows import weighted_sums
-from gaussad_cli.gaussian.shrinkage import Shrinkage
-from gaussad_cli.gaussian.spectrum import Spectrum
 
 VALIDATION_SHARE = 0.1  # Lee et al. 2018: 1,000 of 10,000 images, of each class
 
@@ -101,31 +99,3 @@ def _regress(distances: Array, anomalous: NDArray[np.bool_], defined: NDArray[np
     model = LogisticRegression(C=1.0).fit((distances[:, used] - mean[used]) / std[used], anomalous)
     weights[used] = model.coef_[0] / std[used]
     return weights, float(model.intercept_[0] - weights[used] @ mean[used])
-
-
-def squared_mahalanobis_gradient(spectrum: Spectrum, shrinkage: Shrinkage, features: ArrayLike) -> Array:
-    """Return the gradient of the squared Mahalanobis distance with respect to the features, 2 S^-1 (x - mu).
-
-    The input step of Lee et al. 2018 (eq. 3) moves an image by ``-epsilon * sign`` of this gradient, taken through the
-    network to the pixels: towards the training data, which brings normal images nearer than anomalous ones.
-
-    Parameters
-    ----------
-    features : (m, D)
-
-    Returns
-    -------
-    (m, D) float64; zero along components that are not kept, NaN where the training data has no variance at all
-        (see :func:`gaussad_cli.gaussian.distances.squared_mahalanobis`, whose gradient this is).
-    """
-    kept = slice(shrinkage.start, shrinkage.stop)
-    basis, eigenvalues = spectrum.eigenvectors[:, kept], spectrum.eigenvalues[kept]
-    deviations = np.asarray(features, dtype=np.float64) - spectrum.mean - spectrum.mean_remainder
-    if eigenvalues.size == 0:
-        return np.full(deviations.shape, np.nan)
-    floor = shrinkage.intensity * shrinkage.scale
-    components = deviations @ basis
-    inside = (components / ((1.0 - shrinkage.intensity) * eigenvalues + floor)) @ basis.T
-    if shrinkage.dim == eigenvalues.size or floor == 0.0:
-        return 2.0 * inside
-    return 2.0 * (inside + (deviations - components @ basis.T) / floor)

@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gaussad_cli.backbones.network import LevelNetwork, normalise
+from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
 from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.datasets.index import SUFFIXES
 from gaussad_cli.detector.attribution import Directions, Located, direct, locate, normal_pattern, typical_distance
 from gaussad_cli.detector.model import LevelModel, Model
-from gaussad_cli.detector.network import find_source
+from gaussad_cli.detector.network import find_network
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.gaussian.moments import Array
@@ -182,8 +182,8 @@ def open_explainer(model: Model, weights: Path | None, normal: Path | None) -> E
         If the weights are not the model's, or the folder holds no image or one that cannot be read.
     """
     paths = [] if normal is None else _some_images(normal)
-    source = find_source(model, weights)
-    explainer = Explainer(model, source.build(), source.backbone)
+    network = find_network(model, weights)
+    explainer = Explainer(model, build_network(network), network.backbone)
     if not paths:
         return explainer
     bar = tqdm(paths, desc="normal images", unit="image", leave=False, disable=None, dynamic_ncols=True)

@@ -12,12 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gaussad_cli.backbones.network import build_network
+from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.detector.model import Model
-from gaussad_cli.detector.network import Source, find_source
+from gaussad_cli.detector.network import find_network
 from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, build_graph, noise
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import decode_pixels
-from gaussad_cli.extraction.engine import Choice, build_engine, usable_cores
+from gaussad_cli.extraction.engine import EngineChoice, build_engine, usable_cores
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.moments import Array
 
@@ -98,9 +100,9 @@ def export_model(
             "train it with --precision fp32 to export it."
         )
     pixels = [_read(path) for path in images]
-    source = find_source(model, weights)
-    graph = build_graph(model, source.build(), source.backbone, known, resize)
-    difference = _compare(graph, model, source, pixels or _random(graph))
+    network = find_network(model, weights)
+    graph = build_graph(model, build_network(network), network.backbone, known, resize)
+    difference = _compare(graph, model, network, pixels or _random(graph))
     write_whole(out, lambda file: file.write(graph.content))
     return Exported(
         out, len(graph.content), graph.describe_input(), graph.batched, difference, len(pixels) or N_RANDOM,
@@ -108,12 +110,11 @@ def export_model(
     )  # fmt: skip
 
 
-def own_scores(model: Model, source: Source, squares: NDArray[np.uint8]) -> Array:
+def own_scores(model: Model, network: ResolvedNetwork, squares: NDArray[np.uint8]) -> Array:
     """Return a model's scores (n,) of images (n, size, size, 3) uint8 RGB, by the engine it was fitted with."""
-    choice = Choice("torch" if model.backbone.engine == "torch" else "onnx", "cpu", "fp32")
+    choice = EngineChoice("torch" if model.backbone.engine == "torch" else "onnx", "cpu", "fp32")
     with TemporaryDirectory() as scratch:
-        engine = build_engine(choice, source.backbone, source.padding, source.levels, source.checkpoint, Path(scratch))
-        return model.score(engine.run(squares))
+        return model.score(build_engine(choice, network, Path(scratch)).run(squares))
 
 
 def greatest_difference(graph: Graph, images: Sequence[NDArray[np.uint8]], expected: Array) -> float:
@@ -130,10 +131,10 @@ def measure_latency(graph: Graph) -> Latency:
     return Latency(one, one if threads == 1 else _median_milliseconds(graph, threads), threads)
 
 
-def _compare(graph: Graph, model: Model, source: Source, pixels: Sequence[NDArray[np.uint8]]) -> float:
+def _compare(graph: Graph, model: Model, network: ResolvedNetwork, pixels: Sequence[NDArray[np.uint8]]) -> float:
     side = (graph.size, graph.size)
     squares = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in pixels]).astype(np.uint8)
-    expected = own_scores(model, source, squares)
+    expected = own_scores(model, network, squares)
     difference = greatest_difference(graph, pixels if graph.resize else list(squares), expected)
     if not difference <= TOLERANCE:  # NaN is no agreement either
         raise UserError(

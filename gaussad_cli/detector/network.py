@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from gaussad_cli.backbones.network import LevelNetwork, build_network
 from gaussad_cli.backbones.registry import Backbone, Padding, find_backbone
-from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint
+from gaussad_cli.backbones.resolve import ResolvedNetwork
+from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.detector.model import BackboneIdentity, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import Recipe
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a model's network is built from."""
-
-    backbone: Backbone
-    padding: Padding
-    checkpoint: Checkpoint
-    levels: tuple[int, ...]
-
-    def build(self) -> LevelNetwork:
-        """Build the network, in evaluation mode.
-
-        Raises
-        ------
-        UserError
-            If the checkpoint does not fit.
-        """
-        return build_network(self.backbone, self.padding, self.levels, self.checkpoint)
-
-
-def find_source(model: Model, weights: Path | None) -> Source:
+def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
     """Find a model's backbone and weights on this machine, and make sure that they are those it was fitted with.
 
     Parameters
@@ -57,7 +36,7 @@ def find_source(model: Model, weights: Path | None) -> Source:
             f"{checkpoint.sha256[:8]}, not {identity.weights_sha256[:8]} ({identity.weights}). Give that "
             "file with --weights."
         )
-    return Source(backbone, cast(Padding, identity.padding), checkpoint, model.level_numbers)
+    return ResolvedNetwork(backbone, cast(Padding, identity.padding), model.level_numbers, checkpoint)
 
 
 def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:

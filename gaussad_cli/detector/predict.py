@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from gaussad_cli.datasets.own import find_images, images_below
 from gaussad_cli.detector.model import Model, combine
-from gaussad_cli.detector.network import find_source
+from gaussad_cli.detector.network import find_network
 from gaussad_cli.detector.stream import Seen, see
 from gaussad_cli.detector.train import HASH_HEAD, Looking
 from gaussad_cli.detector.update import update
 from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.engine import Engine, build_engine, choose_engine
+from gaussad_cli.extraction.engine import Engine, build_engine
 from gaussad_cli.files import write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
@@ -58,15 +58,14 @@ def open_engine(model: Model, looking: Looking, say: Callable[[str], object]) ->
     UserError
         If the weights are others, or an option cannot be used.
     """
-    source = find_source(model, looking.weights)
-    choice = choose_engine(looking.engine, looking.device, looking.precision)
+    choice = looking.compute.choose()
     identity = model.backbone
     if (choice.engine, choice.precision) != (identity.engine, identity.precision):
         say(
             f"The model was trained by engine {identity.engine}, {identity.precision}; scores by {choice.engine}, "
             f"{choice.precision} differ{' by rounding' if choice.precision == identity.precision == 'fp32' else ''}."
         )
-    return build_engine(choice, source.backbone, source.padding, source.levels, source.checkpoint, looking.cache)
+    return build_engine(choice, find_network(model, looking.weights), looking.cache)
 
 
 def threshold_for(model: Model, threshold: float | None, fpr: float | None) -> float:
@@ -95,7 +94,7 @@ def predict(
     model: Model, engine: Engine, paths: Iterable[Path], threshold: float, looking: Looking
 ) -> Iterator[list[Prediction]]:
     """Yield predictions in the order of the paths, a batch at a time; a file that cannot be read is one of them."""
-    for batch in see(engine, model.backbone.input_size, paths, looking.batch, looking.threads, looking.ahead):
+    for batch in see(engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads, looking.ahead):
         yield _decide(model, batch, threshold)
 
 
@@ -136,7 +135,7 @@ def add_images(model: Model, folder: Path, looking: Looking, say: Callable[[str]
     paths = find_images(folder)
     known, new, features = set(model.hashes), [], []
     with tqdm(total=len(paths), desc="update", unit="img", disable=None, dynamic_ncols=True) as bar:
-        for batch in see(engine, model.backbone.input_size, paths, looking.batch, looking.threads):
+        for batch in see(engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads):
             for one in batch:
                 if one.error:
                     raise UserError(f"{one.error} The model was not changed.")

@@ -10,15 +10,15 @@ import numpy as np
 from tqdm import tqdm
 
 from gaussad_cli import __version__
-from gaussad_cli.backbones.registry import Backbone, choose_padding, find_backbone, format_levels, parse_levels
-from gaussad_cli.backbones.weights import find_checkpoint
+from gaussad_cli.backbones.registry import Backbone, find_backbone, format_levels
+from gaussad_cli.backbones.resolve import NetworkOptions, resolve
 from gaussad_cli.datasets.folds import N_FOLDS, training_folds
 from gaussad_cli.datasets.own import OwnImages
 from gaussad_cli.detector.model import BackboneIdentity, Calibration, LevelModel, Model, combine, fit_level
 from gaussad_cli.detector.stream import LOOKAHEAD, see
 from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.evaluation.metrics import auroc, exceedance
-from gaussad_cli.extraction.engine import Engine, build_engine, choose_engine, usable_cores
+from gaussad_cli.extraction.engine import Compute, Engine, build_engine
 from gaussad_cli.extraction.store import Features, Recipe
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.moments import Array
@@ -37,11 +37,7 @@ class Looking:
     weights: Path | None = None
     verify: bool = True
     padding: str | None = None
-    engine: str = "auto"
-    device: str = "auto"
-    precision: str = "fp32"
-    batch_size: int | None = None
-    workers: int | None = None
+    compute: Compute = Compute()
     cache: Path = Path("cache")
     ahead: int = LOOKAHEAD
 
@@ -53,28 +49,14 @@ class Looking:
         UserError
             If an option, or the weights, cannot be used.
         """
-        backbone = find_backbone(name)
-        choice = choose_engine(self.engine, self.device, self.precision)
-        padding = choose_padding(backbone, self.padding)
-        checkpoint = find_checkpoint(backbone, self.weights, self.verify)
-        wanted = parse_levels(levels, backbone.n_levels)
-        engine = build_engine(choice, backbone, padding, wanted, checkpoint, self.cache)
-        rule = Recipe("", 0, "", "", "", 0).preprocessing
+        choice = self.compute.choose()
+        network = resolve(NetworkOptions(name, levels, self.weights, self.padding, self.verify))
+        backbone, checkpoint = network.backbone, network.checkpoint
         identity = BackboneIdentity(
-            *(backbone.name, checkpoint.label, checkpoint.sha256, padding, backbone.input_size, backbone.mean),
-            *(backbone.std, rule, choice.engine, choice.precision),
+            *(backbone.name, checkpoint.label, checkpoint.sha256, network.padding, backbone.input_size, backbone.mean),
+            *(backbone.std, Recipe.preprocessing, choice.engine, choice.precision),
         )
-        return engine, identity
-
-    @property
-    def batch(self) -> int:
-        """Images at a time."""
-        return self.batch_size or choose_engine(self.engine, self.device, self.precision).batch_size
-
-    @property
-    def threads(self) -> int:
-        """Threads that decode."""
-        return usable_cores() if self.workers is None else self.workers
+        return build_engine(choice, network, self.cache), identity
 
 
 @dataclass(frozen=True)
@@ -200,7 +182,7 @@ def extract(images: OwnImages, engine: Engine, identity: BackboneIdentity, looki
     hashes: list[str] = []
     bad = []
     with tqdm(total=len(paths), desc=identity.name, unit="img", disable=None, dynamic_ncols=True) as bar:
-        for batch in see(engine, identity.input_size, paths, looking.batch, looking.threads):
+        for batch in see(engine, identity.input_size, paths, looking.compute.images_at_once, looking.compute.threads):
             bad += [one.error for one in batch if one.error]
             for one in batch:
                 hashes.append(one.sha256[:HASH_HEAD])

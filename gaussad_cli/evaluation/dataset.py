@@ -15,7 +15,7 @@ from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.calibration import mean_gaps, per_category
 from gaussad_cli.evaluation.evaluate import ByFold, Calibration, Evaluation, assemble, check_levels, score_level
 from gaussad_cli.evaluation.fitting import fit_level, store_spectra
-from gaussad_cli.evaluation.parallel import HERE, Distribution, run_tasks
+from gaussad_cli.parallel import HERE, Distribution, run_tasks
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.evaluation.selection import select_categories, select_extraction, select_levels
 from gaussad_cli.evaluation.sweeping import sweep_category

@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
+from gaussad_cli.backbones.resolve import NetworkOptions
+from gaussad_cli.backbones.resolve import check as check_network
 from gaussad_cli.datasets.index import Category
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.calibration import TARGETS, choose_methods
-from gaussad_cli.evaluation.cluster import extract_on_cluster
-from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, fit_and_forget
-from gaussad_cli.evaluation.evaluate import Calibration
-from gaussad_cli.evaluation.parallel import HERE, Distribution
+from gaussad_cli.evaluation.calibration import TARGETS, ThresholdsWanted, choose_methods
+from gaussad_cli.evaluation.evaluate import evaluate_dataset, fit_and_forget
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS, Scoring, Setting, choose_scorings
-from gaussad_cli.evaluation.trained import Classifier, TrainingRequest, train_autoencoders, train_classifiers
+from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.experiments.config import PAPER
-from gaussad_cli.experiments.estimate import estimate, remember_speed
-from gaussad_cli.experiments.plan import Evaluation, Extraction, Stage, Training
-from gaussad_cli.extraction.extract import Report, Request, extract_dataset
+from gaussad_cli.experiments.plan import EvaluationStage, ExtractionStage, Stage, TrainingStage
+from gaussad_cli.extraction.cluster import extract_on_cluster
+from gaussad_cli.extraction.extract import ExtractionReport, Request, extract_dataset
+from gaussad_cli.parallel import HERE, Distribution
+from gaussad_cli.training.train import TrainingRequest, train_autoencoders, train_classifiers
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Setup:
 
     Attributes
     ----------
-    request : of an extraction, without its backbones
+    request : of an extraction, without its networks
     training : of a training
     categories : indexed
     distribution : where evaluations run; extractions too, if that is a cluster
@@ -52,14 +52,18 @@ class Progress:
 
     Attributes
     ----------
-    folders : in the cache, by (backbone, weights, padding, epochs)
+    folders : in the cache, by network and number of epochs
     took : stages and their seconds
     problems : what kept categories from being complete
     """
 
-    folders: dict[tuple[str, Path | None, str | None, int], Path] = field(default_factory=dict)
+    folders: dict[tuple[NetworkOptions, int], Path] = field(default_factory=dict)
     took: list[tuple[str, float]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+
+    def note(self, problem: str | None) -> None:
+        """Keep a problem, if it is one."""
+        self.problems += [problem] if problem else []
 
     @property
     def problem(self) -> str | None:
@@ -73,24 +77,15 @@ def check(stages: Sequence[Stage]) -> None:
     Raises
     ------
     UserError
-        If a stage names a backbone, padding, level, weight file, or threshold method that there is not.
+        If a stage names a backbone, padding, level, weight file, or threshold method that does not exist.
     """
     for stage in stages:
-        names = stage.backbones if isinstance(stage, Extraction) else (stage.backbone,)
-        padding = stage.padding if isinstance(stage, Training) else stage.source.padding
-        levels = None if isinstance(stage, Training) else stage.source.levels
-        weights = stage.weights if isinstance(stage, Training) else stage.source.weights
-        if weights is not None and not weights.is_file():
-            raise UserError(f"no such weight file: {weights}.")
-        for backbone in map(find_backbone, names):
-            choose_padding(backbone, padding)
-            parse_levels(levels, backbone.n_levels)
-        if isinstance(stage, Evaluation):
+        for network in stage.networks if isinstance(stage, ExtractionStage) else [stage.network]:
+            check_network(network)
+        if isinstance(stage, EvaluationStage):
             choose_methods(stage.thresholds)
-        if isinstance(stage, Extraction) and stage.source.moments_only and not any(stage.source.epochs):
-            raise UserError(
-                "--moments-only goes with --epochs: the features of the images as they are are always kept."
-            )
+        if isinstance(stage, ExtractionStage) and stage.moments_only and not any(stage.epochs):
+            raise UserError("--moments-only goes with --epochs: the features of images as they are are always kept.")
 
 
 def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object]) -> Progress:
@@ -103,42 +98,27 @@ def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object])
     Raises
     ------
     UserError
-        If something is asked for that cannot be had. Problems with some categories do not end the run: they are in
-        what is returned.
+        If a stage asks for something that cannot be had. Problems with some categories do not end the run: they are
+        in what is returned.
     """
     progress = Progress()
     for number, stage in enumerate(stages, start=1):
         say(f"[{number}/{len(stages)}] {stage}")
-        expected = estimate(stage, setup.categories, setup.cache, str(setup.request.dataset))
         start = time.perf_counter()
-        _run(stage, setup, progress, say)
-        seconds = time.perf_counter() - start
-        progress.took.append((str(stage), seconds))
-        remember_speed(setup.cache, expected, seconds)
+        if isinstance(stage, ExtractionStage):
+            _extract(stage, setup, progress, say)
+        elif isinstance(stage, EvaluationStage):
+            _evaluate(stage, setup, progress)
+        else:
+            _train(stage, setup, progress)
+        progress.took.append((str(stage), time.perf_counter() - start))
     return progress
 
 
-def _run(stage: Stage, setup: Setup, progress: Progress, say: Callable[[str], object]) -> None:
-    if isinstance(stage, Extraction):
-        _extract(stage, setup, progress, say)
-    elif isinstance(stage, Evaluation):
-        _evaluate(stage, setup, progress)
-    else:
-        _train(stage, setup, progress)
-
-
-def _extract(stage: Extraction, setup: Setup, progress: Progress, say: Callable[[str], object]) -> None:
-    source = stage.source
-    for epochs in [count for count in source.epochs if count] or [0]:
-        request = replace(
-            setup.request,
-            backbones=stage.backbones,
-            levels=source.levels,
-            weights=source.weights,
-            padding=source.padding,
-            epochs=epochs,
-        )
-        after = fit_and_forget if source.moments_only and epochs else None
+def _extract(stage: ExtractionStage, setup: Setup, progress: Progress, say: Callable[[str], object]) -> None:
+    for epochs in [count for count in stage.epochs if count] or [0]:
+        request = replace(setup.request, networks=stage.networks, epochs=epochs)
+        after = fit_and_forget if stage.moments_only and epochs else None
         scheduler = setup.distribution.scheduler
         report = extract_on_cluster(request, after, scheduler) if scheduler else extract_dataset(request, after)
         say(str(report))
@@ -147,34 +127,28 @@ def _extract(stage: Extraction, setup: Setup, progress: Progress, say: Callable[
         _note_folders(stage, report, epochs, progress)
 
 
-def _note_folders(stage: Extraction, report: Report, epochs: int, progress: Progress) -> None:
-    source = stage.source
-    for backbone, plain, folder in zip(stage.backbones, report.plain_folders, report.folders, strict=True):
-        progress.folders[backbone, source.weights, source.padding, 0] = plain
-        progress.folders[backbone, source.weights, source.padding, epochs] = folder
-    progress.problems += [report.problem] if report.problem else []
+def _note_folders(stage: ExtractionStage, report: ExtractionReport, epochs: int, progress: Progress) -> None:
+    for network, plain, folder in zip(stage.networks, report.plain_folders, report.folders, strict=True):
+        progress.folders[network, 0] = plain
+        progress.folders[network, epochs] = folder
+    progress.note(report.problem)
 
 
-def _evaluate(stage: Evaluation, setup: Setup, progress: Progress) -> None:
-    source = stage.source
-    folder = progress.folders[stage.backbone, source.weights, source.padding, stage.epochs]
+def _evaluate(stage: EvaluationStage, setup: Setup, progress: Progress) -> None:
+    folder = progress.folders[stage.network, stage.epochs]
     dataset, key = folder.parent.parent.name, folder.name
-    levels = stage.levels or source.levels
-    there = _complete(folder, setup.categories)
-    selection = Selection(stage.backbone, setup.cache, dataset, there, levels, key=key)
-    out, where = setup.training.out, setup.distribution
-    scorings, calibration = _scorings(stage.scores), None
+    # What kept the other categories from being extracted was said.
+    complete = [one.name for one in setup.categories if (folder / one.name / "train" / "manifest.json").is_file()]
+    levels = stage.levels or stage.network.levels
+    selection = Selection(stage.network.backbone, setup.cache, dataset, complete, levels, key=key)
+    scorings, wanted = _scorings(stage.scores), None
     if stage.thresholds:
         calibrated = Scoring("mahalanobis")
-        calibration = Calibration(choose_methods(stage.thresholds), TARGETS, (calibrated,))
+        wanted = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))
         scorings = tuple(dict.fromkeys([*scorings, calibrated]))
-    outcome = evaluate_dataset(selection, scorings, out, calibration, PAPER in stage.scores, where)
-    progress.problems += [outcome.problem] if outcome.problem else []
-
-
-def _complete(folder: Path, categories: Sequence[Category]) -> list[str]:
-    """Return the categories that were extracted; what kept the others from it was said."""
-    return [category.name for category in categories if (folder / category.name / "train" / "manifest.json").is_file()]
+    sweep = PAPER in stage.scores
+    outcome = evaluate_dataset(selection, scorings, setup.training.out, wanted, sweep, setup.distribution)
+    progress.note(outcome.problem)
 
 
 def _scorings(scores: Sequence[str]) -> tuple[Scoring, ...]:
@@ -182,11 +156,10 @@ def _scorings(scores: Sequence[str]) -> tuple[Scoring, ...]:
     return tuple(dict.fromkeys(scoring for some in several for scoring in some))
 
 
-def _train(stage: Training, setup: Setup, progress: Progress) -> None:
+def _train(stage: TrainingStage, setup: Setup, progress: Progress) -> None:
     request = replace(setup.training, max_epochs=stage.max_epochs)
     if stage.kind == "classifier":
-        network = Classifier(stage.backbone, stage.weights, setup.request.verify, stage.padding, stage.fresh)
-        trained = train_classifiers(request, network)
+        trained = train_classifiers(request, stage.network, stage.fresh)
     else:
         trained = train_autoencoders(request, stage.size)
-    progress.problems += [trained.problem] if trained.problem else []
+    progress.note(trained.problem)

@@ -6,46 +6,46 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gaussad_cli.backbones.resolve import NetworkOptions
 from gaussad_cli.experiments.config import PAPER, SCORES, Overrides, Step, weights_of
 
 _SHOWN = 3  # backbones named in a stage's name
 
 
 @dataclass(frozen=True)
-class Source:
-    """What is the same for features that one command extracts."""
-
-    weights: Path | None
-    padding: str | None
-    levels: str | None
-    epochs: tuple[int, ...]
-    moments_only: bool
-
-
-@dataclass(frozen=True)
-class Extraction:
-    """A stage: backbones that read the files together."""
-
-    backbones: tuple[str, ...]
-    source: Source
-
-    def __str__(self) -> str:
-        more = f" and {len(self.backbones) - _SHOWN} more" if len(self.backbones) > _SHOWN else ""
-        return f"extract {', '.join(self.backbones[:_SHOWN])}{more}"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A stage: scores on the features of one backbone and number of epochs.
+class ExtractionStage:
+    """Networks that read the files together.
 
     Attributes
     ----------
+    networks : they differ in their backbones only
+    epochs : numbers of augmented epochs, ascending; 0 for the images as they are
+    moments_only : as of `gaussad extract`
+    """
+
+    networks: tuple[NetworkOptions, ...]
+    epochs: tuple[int, ...]
+    moments_only: bool
+
+    def __str__(self) -> str:
+        names = [network.backbone for network in self.networks]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        return f"extract {', '.join(names[:_SHOWN])}{more}"
+
+
+@dataclass(frozen=True)
+class EvaluationStage:
+    """Scores on the features of one network and number of epochs.
+
+    Attributes
+    ----------
+    network : as it was extracted
+    levels : None: all that were extracted
     scores : of `config.SCORES`
     thresholds : calibration methods, for the Mahalanobis distance of all features
     """
 
-    backbone: str
-    source: Source
+    network: NetworkOptions
     levels: str | None
     epochs: int
     scores: tuple[str, ...]
@@ -54,105 +54,96 @@ class Evaluation:
     def __str__(self) -> str:
         augmented = f", {self.epochs} epochs" if self.epochs else ""
         levels = f", levels {self.levels}" if self.levels else ""
-        return f"evaluate {self.backbone}{levels}{augmented}: {', '.join(self.scores)}"
+        return f"evaluate {self.network.backbone}{levels}{augmented}: {', '.join(self.scores)}"
 
 
 @dataclass(frozen=True)
-class Training:
-    """A stage: a comparator that learns from images."""
+class TrainingStage:
+    """A comparator that learns from images."""
 
     kind: str
-    backbone: str
-    weights: Path | None
-    padding: str | None
+    network: NetworkOptions
     fresh: bool
     size: int
     max_epochs: int
 
     def __str__(self) -> str:
-        return f"train {self.kind}" + (f", {self.backbone}" if self.kind == "classifier" else f", {self.size} px")
+        what = self.network.backbone if self.kind == "classifier" else f"{self.size} px"
+        return f"train {self.kind}, {what}"
 
 
-Stage = Extraction | Evaluation | Training
+Stage = ExtractionStage | EvaluationStage | TrainingStage
 
 
-def plan_stages(steps: Sequence[Step], overrides: Overrides) -> list[Stage]:
+def plan_stages(steps: Sequence[Step], overrides: Overrides, verify: bool = True) -> list[Stage]:
     """Return the stages that steps come to, each once: extractions and their evaluations first, trainings last.
 
     Parameters
     ----------
     steps : as :func:`gaussad_cli.experiments.config.override` returns them
+    verify : whether the hashes of published weight files are checked
     """
-    stages: list[Stage] = []
-    for extraction in _extractions(steps, overrides):
-        stages.append(extraction)
-        for backbone in extraction.backbones:
-            stages += _evaluations(steps, overrides, backbone, extraction.source)
-    trainings = [_trainings(step, overrides) for step in steps if step.train]
-    return [*stages, *dict.fromkeys(stage for several in trainings for stage in several)]
-
-
-def _extractions(steps: Sequence[Step], overrides: Overrides) -> list[Extraction]:
-    """Group backbones that differ in nothing else: they share one reading of the files."""
-    together: dict[Source, list[str]] = {}
-    for (backbone, weights, padding), of_network in _by_network(steps, overrides).items():
-        epochs = sorted({count for step in of_network for count in step.epochs or (0,)})
-        levels = _union(step.levels for step in of_network)
-        source = Source(weights, padding, levels, tuple(epochs), all(step.moments_only for step in of_network))
-        together.setdefault(source, []).append(backbone)
-    return [Extraction(tuple(backbones), source) for source, backbones in together.items()]
-
-
-_Network = tuple[str, Path | None, str | None]  # backbone, weights, padding
-
-
-def _by_network(steps: Sequence[Step], overrides: Overrides) -> dict[_Network, list[Step]]:
-    found: dict[_Network, list[Step]] = {}
+    trainings = [stage for step in steps if step.train for stage in _trainings(step, overrides, verify)]
+    by_network: dict[_Variant, list[Step]] = {}
     for step in steps:
         for backbone in () if step.train else step.backbone:
-            found.setdefault((backbone, weights_of(step, backbone, overrides), step.padding), []).append(step)
-    return found
+            variant = backbone, weights_of(step, backbone, overrides), step.padding
+            by_network.setdefault(variant, []).append(step)
+    # Networks that differ in nothing but their backbones share one reading of the files.
+    together: dict[tuple[object, ...], list[tuple[NetworkOptions, list[Step]]]] = {}
+    for (backbone, weights, padding), of_network in by_network.items():
+        network = NetworkOptions(backbone, _union(step.levels for step in of_network), weights, padding, verify)
+        alike = weights, padding, network.levels, _epochs(of_network), _moments_only(of_network)
+        together.setdefault(alike, []).append((network, of_network))
+    stages: list[Stage] = []
+    for group in together.values():
+        networks, (_, of_first) = tuple(network for network, _ in group), group[0]
+        stages.append(ExtractionStage(networks, _epochs(of_first), _moments_only(of_first)))
+        stages += [stage for network, of_network in group for stage in _evaluations(of_network, network)]
+    return [*stages, *dict.fromkeys(trainings)]
+
+
+_Variant = tuple[str, Path | None, str | None]  # backbone, weights, padding
+
+
+def _epochs(steps: Sequence[Step]) -> tuple[int, ...]:
+    return tuple(sorted({count for step in steps for count in step.epochs or (0,)}))
+
+
+def _moments_only(steps: Sequence[Step]) -> bool:
+    return all(step.moments_only for step in steps)
 
 
 def _union(levels: Iterable[str | None]) -> str | None:
-    """Return levels that cover all; None stands for every level there is."""
+    """Return levels that cover all; None stands for every level of a backbone."""
     wanted = list(dict.fromkeys(levels))
-    return None if None in wanted else ",".join(str(one) for one in wanted)
+    return None if None in wanted else ",".join(map(str, wanted))
 
 
-def _evaluations(steps: Sequence[Step], overrides: Overrides, backbone: str, source: Source) -> list[Evaluation]:
+def _evaluations(steps: Sequence[Step], network: NetworkOptions) -> list[EvaluationStage]:
     """Put together what steps want of the same levels and epochs of a network."""
-    network = (backbone, source.weights, source.padding)
     wanted: dict[tuple[str | None, int], list[Step]] = {}
-    for step in _by_network(steps, overrides)[network]:
+    for step in steps:
         for epochs in step.epochs or (0,):
             wanted.setdefault((step.levels, epochs), []).append(step)
     return [
-        Evaluation(
-            backbone,
-            source,
+        EvaluationStage(
+            network,
             levels,
             epochs,
-            tuple(sorted({name for step in of_both for name in step.score}, key=SCORES.index)),
-            tuple(dict.fromkeys(name for step in of_both for name in step.threshold)),
+            tuple(sorted({name for step in alike for name in step.score}, key=SCORES.index)),
+            tuple(dict.fromkeys(name for step in alike for name in step.threshold)),
         )
-        for (levels, epochs), of_both in wanted.items()
+        for (levels, epochs), alike in wanted.items()
     ]
 
 
-def _trainings(step: Step, overrides: Overrides) -> list[Training]:
-    return [
-        Training(
-            step.train,
-            backbone,
-            weights_of(step, backbone, overrides),
-            step.padding,
-            step.fresh,
-            step.size,
-            step.max_epochs,
-        )
-        for backbone in step.backbone or ("resnet-18",)
-    ]
+def _trainings(step: Step, overrides: Overrides, verify: bool) -> list[TrainingStage]:
+    stages = []
+    for backbone in step.backbone or ("resnet-18",):
+        network = NetworkOptions(backbone, None, weights_of(step, backbone, overrides), step.padding, verify)
+        stages.append(TrainingStage(step.train, network, step.fresh, step.size, step.max_epochs))
+    return stages
 
 
 def one_step(overrides: Overrides) -> Step:

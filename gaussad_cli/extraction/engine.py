@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gaussad_cli.backbones.registry import Backbone, Padding
 from gaussad_cli.errors import UserError
 
 if TYPE_CHECKING:
-    from gaussad_cli.backbones.weights import Checkpoint
+    from gaussad_cli.backbones.resolve import ResolvedNetwork
 
 EngineName = Literal["onnx", "torch"]
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -34,7 +33,32 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Choice:
+class Compute:
+    """How features are computed: the options that every command with a network shares; see their help."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    precision: str = "fp32"
+    batch_size: int | None = None
+    workers: int | None = None
+
+    def choose(self) -> EngineChoice:
+        """Resolve engine, device and precision; see :func:`choose_engine`."""
+        return choose_engine(self.engine, self.device, self.precision)
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that are decoded and run together."""
+        return self.batch_size or self.choose().batch_size
+
+    @property
+    def threads(self) -> int:
+        """Threads that decode; 0: images are decoded between batches."""
+        return usable_cores() if self.workers is None else self.workers
+
+
+@dataclass(frozen=True)
+class EngineChoice:
     """An engine by name, the device it runs on, and its precision."""
 
     engine: EngineName
@@ -47,7 +71,7 @@ class Choice:
         return 64 if self.device == "cuda" else 32 if self.engine == "onnx" else 8
 
 
-def choose_engine(engine: str, device: str, precision: str) -> Choice:
+def choose_engine(engine: str, device: str, precision: str) -> EngineChoice:
     """Resolve the options; ``auto`` is what is fastest: torch on CUDA, ONNX Runtime on a CPU.
 
     Raises
@@ -75,13 +99,11 @@ def choose_engine(engine: str, device: str, precision: str) -> Choice:
     if precision == "tf32" and not cuda:
         raise UserError("--precision tf32 is CUDA's: use fp32, or bf16.")
     chosen: EngineName = "torch" if engine == "torch" or cuda or precision == "bf16" else "onnx"
-    return Choice(chosen, "cuda" if cuda else "cpu", _precision(precision))
+    return EngineChoice(chosen, "cuda" if cuda else "cpu", _precision(precision))
 
 
-def build_engine(
-    choice: Choice, backbone: Backbone, padding: Padding, levels: tuple[int, ...], checkpoint: Checkpoint, cache: Path
-) -> Engine:
-    """Build the chosen engine.
+def build_engine(choice: EngineChoice, network: ResolvedNetwork, cache: Path) -> Engine:
+    """Build the chosen engine of a network.
 
     Parameters
     ----------
@@ -95,15 +117,15 @@ def build_engine(
     if choice.engine == "onnx":
         from gaussad_cli.extraction.onnx_engine import OnnxEngine, load_graph
 
-        return OnnxEngine(load_graph(backbone, padding, levels, checkpoint, cache), levels)
+        return OnnxEngine(load_graph(network, cache), network.levels)
     from gaussad_cli.backbones.folding import fold_batch_norm
     from gaussad_cli.backbones.network import build_network
     from gaussad_cli.extraction.torch_engine import TorchEngine
 
-    network = build_network(backbone, padding, levels, checkpoint)
-    if backbone.family != "timm":
-        fold_batch_norm(network)
-    return TorchEngine(network, backbone, choice.device, choice.precision)
+    module = build_network(network)
+    if network.backbone.family != "timm":
+        fold_batch_norm(module)
+    return TorchEngine(module, network.backbone, choice.device, choice.precision)
 
 
 def usable_cores() -> int:

@@ -11,12 +11,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
-from gaussad_cli.backbones.weights import find_checkpoint
+from gaussad_cli.backbones.resolve import NetworkOptions, resolve
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
 from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.augment import Augmentation, read_rules
-from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine, usable_cores
+from gaussad_cli.extraction.engine import Compute, EngineChoice, build_engine
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
 from gaussad_cli.extraction.store import Recipe, backbone_folder, split_folder
 from gaussad_cli.files import locked
@@ -27,19 +26,11 @@ class Request:
     """The options of `gaussad extract`; see its help."""
 
     data: Path
-    backbones: Sequence[str]
+    networks: Sequence[NetworkOptions]
     cache: Path
     dataset: str | None = None
     categories: Sequence[str] | None = None
-    levels: str | None = None
-    weights: Path | None = None
-    verify: bool = True
-    padding: str | None = None
-    engine: str = "auto"
-    device: str = "auto"
-    precision: str = "fp32"
-    batch_size: int | None = None
-    workers: int | None = None
+    compute: Compute = Compute()
     epochs: int = 0
     seed: int = 0
     augmentation: Path | None = None
@@ -51,10 +42,10 @@ class Report:
 
     Attributes
     ----------
-    folders : of the cache, one per backbone; of the augmented features if those were asked for
+    folders : of the cache, one per network; of the augmented features if those were asked for
     plain_folders : of the features of the images as they are
     categories : those that are complete now
-    extracted, already_there : images, counted once per backbone
+    extracted, already_there : images, counted once per network
     seconds : without building the networks
     bound : what limited the rate, "decode" or "network"
     problem : what kept the other categories from being complete
@@ -103,15 +94,15 @@ def _stopped(where: str, cache: Path) -> str:
 
 
 def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Report:
-    choice = choose_engine(request.engine, request.device, request.precision)
+    choice = request.compute.choose()
     if request.augmentation and not request.epochs:
         raise UserError("--augmentation goes with --epochs: say how many.")
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
     dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
-    targets = [_target(request, name, choice) for name in request.backbones]
-    workers = usable_cores() if request.workers is None else request.workers
-    extractor = Extractor(targets, request.cache, dataset, request.batch_size or choice.batch_size, workers)
+    targets = [_target(options, choice, request.cache) for options in request.networks]
+    compute = request.compute
+    extractor = Extractor(targets, request.cache, dataset, compute.images_at_once, compute.threads)
     extractors = [extractor]
     if request.epochs:
         several = [_in_epochs(target, request.epochs, augmentation) for target in targets]
@@ -142,19 +133,17 @@ def _in_epochs(target: Target, epochs: int, augmentation: Augmentation) -> Targe
     return Target(target.engine, recipe)
 
 
-def _target(request: Request, name: str, choice: Choice) -> Target:
-    """Build the engine of one backbone, and name what its features are kept under."""
-    backbone = find_backbone(name)
-    padding = choose_padding(backbone, request.padding)
-    levels = parse_levels(request.levels, backbone.n_levels)
-    checkpoint = find_checkpoint(backbone, request.weights, request.verify)
-    engine = build_engine(choice, backbone, padding, levels, checkpoint, request.cache)
+def _target(options: NetworkOptions, choice: EngineChoice, cache: Path) -> Target:
+    """Build the engine of a network, and name what its features are kept under."""
+    network = resolve(options)
+    backbone = network.backbone
+    engine = build_engine(choice, network, cache)
     recipe = Recipe(
         backbone=backbone.name,
         n_levels=backbone.n_levels,
-        weights=checkpoint.label,
-        weights_sha256=checkpoint.sha256,
-        padding=padding,
+        weights=network.checkpoint.label,
+        weights_sha256=network.checkpoint.sha256,
+        padding=network.padding,
         input_size=backbone.input_size,
         engine=choice.engine,
         precision=choice.precision,

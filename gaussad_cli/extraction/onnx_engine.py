@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from gaussad_cli.backbones.folding import fold_batch_norm
 from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
-from gaussad_cli.backbones.registry import Backbone, Padding
-from gaussad_cli.backbones.weights import Checkpoint
+from gaussad_cli.backbones.registry import Backbone
+from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import usable_cores
 from gaussad_cli.extraction.store import digest
@@ -60,9 +60,7 @@ class OnnxEngine:
         return outputs
 
 
-def load_graph(
-    backbone: Backbone, padding: Padding, levels: tuple[int, ...], checkpoint: Checkpoint, cache: Path
-) -> bytes:
+def load_graph(network: ResolvedNetwork, cache: Path) -> bytes:
     """Return the exported graph from the cache, or export it and keep it there.
 
     A file's name holds what it was exported from and the head of its own SHA-256: one that was changed is not taken.
@@ -72,14 +70,16 @@ def load_graph(
     UserError
         If the checkpoint does not fit, or the network cannot be exported.
     """
-    source = [backbone.name, checkpoint.sha256, padding, backbone.input_size, backbone.mean, backbone.std, levels]
-    key = digest([*source, torch.__version__, timm.__version__, EXPORT_VERSION])[:16]
+    backbone = network.backbone
+    takes = [network.padding, backbone.input_size, backbone.mean, backbone.std, network.levels]
+    made_by = [torch.__version__, timm.__version__, EXPORT_VERSION]
+    key = digest([backbone.name, network.checkpoint.sha256, *takes, *made_by])[:16]
     for path in (cache / GRAPHS).glob(f"{key}-*.onnx"):
         with suppress(OSError):
             content = path.read_bytes()
             if path.stem == f"{key}-{_head(content)}":
                 return content
-    graph = export(build_network(backbone, padding, levels, checkpoint), backbone)
+    graph = export(build_network(network), backbone)
     with suppress(UserError):  # a cache that cannot be written shows where it matters
         write_whole(cache / GRAPHS / f"{key}-{_head(graph)}.onnx", lambda file: file.write(graph))
     return graph

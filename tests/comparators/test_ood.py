@@ -1,4 +1,4 @@
-"""Levels weighted on a validation share, and the gradient of the distance."""
+"""Levels weighted on a validation share."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from gaussad_cli.comparators.ood import draw_validation, squared_mahalanobis_gradient, weigh_levels
+from gaussad_cli.comparators.ood import draw_validation, weigh_levels
 from gaussad_cli.gaussian.compression import Compression
 from gaussad_cli.gaussian.distances import project, squared_mahalanobis
 from gaussad_cli.gaussian.shrinkage import shrink
@@ -112,37 +112,3 @@ def test_a_class_of_fewer_than_two_images_leaves_nothing_to_score(anomalies):
 def test_shapes_and_shares_that_make_no_sense_are_errors(shape, share):
     with pytest.raises(ValueError, match="need distances"):
         weigh_levels(np.ones(shape), np.arange(6) % 2, share)
-
-
-@pytest.mark.parametrize("compression", [Compression(), Compression("pca", 0.9), Compression("npca", 0.1)])
-@pytest.mark.parametrize(("n", "dim"), [(12, 30), (60, 20)])
-def test_the_gradient_is_that_of_the_squared_distance(n, dim, compression):
-    features = correlated(n + 4, dim)
-    spectrum = fit_spectrum(features[:n])
-    shrinkage = shrink(spectrum, compression)
-
-    def distance(x):
-        return squared_mahalanobis(project(spectrum, x), spectrum, shrinkage)
-
-    step = 1e-4 * np.eye(dim)
-    # The distance is quadratic: central differences are exact but for rounding.
-    numeric = np.stack([(distance(x + step) - distance(x - step)) / 2e-4 for x in features[n:]])
-    gradient = squared_mahalanobis_gradient(spectrum, shrinkage, features[n:])
-    np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-6 * np.abs(gradient).max())
-
-
-def test_a_step_against_the_gradient_comes_nearer():
-    features = correlated(60, 30)
-    spectrum = fit_spectrum(features[:40])
-    shrinkage = shrink(spectrum)
-    step = 1e-4 * np.sign(squared_mahalanobis_gradient(spectrum, shrinkage, features[40:]))
-    before, after = (
-        squared_mahalanobis(project(spectrum, x), spectrum, shrinkage) for x in (features[40:], features[40:] - step)
-    )
-    assert (after < before).all()
-
-
-def test_the_gradient_is_nan_where_the_distance_is():
-    spectrum = fit_spectrum(np.ones((4, 3)))
-    gradient = squared_mahalanobis_gradient(spectrum, shrink(spectrum), np.zeros((2, 3)))
-    assert gradient.shape == (2, 3) and np.isnan(gradient).all()

@@ -9,7 +9,7 @@ import pytest
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
-from gaussad_cli.evaluation.parallel import Distribution, run_tasks
+from gaussad_cli.parallel import Distribution, run_tasks
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from tests.conftest import assert_user_error
 from tests.evaluation.tasks import killing, slow_square
@@ -69,7 +69,7 @@ def test_results_come_in_the_order_of_the_arguments():
 
 def test_where_no_scheduler_answers_that_is_said(monkeypatch):
     pytest.importorskip("distributed")
-    monkeypatch.setattr("gaussad_cli.evaluation.parallel._PATIENCE", 0.5)
+    monkeypatch.setattr("gaussad_cli.parallel._PATIENCE", 0.5)
     with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(run_tasks(pow, [(1, 2)], Distribution(scheduler="tcp://127.0.0.1:9")))
 

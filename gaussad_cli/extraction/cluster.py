@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.parallel import Distribution, run_tasks
+from gaussad_cli.parallel import Distribution, run_tasks
 from gaussad_cli.extraction.extract import Report, Request, extract_dataset
 
 

@@ -1,0 +1,81 @@
+"""From options to a network: the one place where backbone, padding, levels and weights are chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gaussad_cli.backbones.registry import Backbone, Padding, choose_padding, find_backbone, parse_levels
+from gaussad_cli.errors import UserError
+
+if TYPE_CHECKING:
+    from gaussad_cli.backbones.weights import Checkpoint
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Which network a command means: the options that describe it, as a user gives them.
+
+    Attributes
+    ----------
+    backbone : name, such as "efficientnet-b4"
+    levels : such as "1-7"; None: all of the backbone's
+    weights : weight file; None: the backbone's published weights
+    padding : None: the backbone's default
+    verify : whether a file that bears a published file's name must have its SHA-256
+    """
+
+    backbone: str
+    levels: str | None = None
+    weights: Path | None = None
+    padding: str | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class LevelChoice:
+    """A backbone, how it pads, and which of its levels are wanted, ascending."""
+
+    backbone: Backbone
+    padding: Padding
+    levels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ResolvedNetwork(LevelChoice):
+    """All that a network is built from: a :class:`LevelChoice` and the weights."""
+
+    checkpoint: Checkpoint
+
+
+def check(options: NetworkOptions) -> LevelChoice:
+    """Look the names up, without reading any weights: what is wrong shows before hours of other work.
+
+    Raises
+    ------
+    UserError
+        If there is no such backbone, padding, level or weight file.
+    """
+    backbone = find_backbone(options.backbone)
+    choice = LevelChoice(
+        backbone, choose_padding(backbone, options.padding), parse_levels(options.levels, backbone.n_levels)
+    )
+    if options.weights is not None and not options.weights.is_file():
+        raise UserError(f"no such weight file: {options.weights}.")
+    return choice
+
+
+def resolve(options: NetworkOptions) -> ResolvedNetwork:
+    """Return the network that the options describe, with its weights read.
+
+    Raises
+    ------
+    UserError
+        See :func:`check` and :func:`gaussad_cli.backbones.weights.find_checkpoint`.
+    """
+    from gaussad_cli.backbones.weights import find_checkpoint  # torch: not for a look at names
+
+    choice = check(options)
+    checkpoint = find_checkpoint(choice.backbone, options.weights, options.verify)
+    return ResolvedNetwork(choice.backbone, choice.padding, choice.levels, checkpoint)
