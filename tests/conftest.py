@@ -109,7 +109,7 @@ def processes() -> BaseContext:
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.comparators.tiny", "tests.extraction.toy"])
+    context.set_forkserver_preload(["tests.training.tiny", "tests.extraction.toy"])
     return context
 
 

@@ -35,7 +35,6 @@ from gaussad_cli.cli.options import (
     after_augmentation,
     canonical_name,
     canonical_names,
-    check_backbones,
     note,
     raise_problems,
     split_names,
@@ -73,30 +72,16 @@ def extract(
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --epochs 100
     """
     from gaussad_cli.extraction.cluster import extract_on_cluster
+    from gaussad_cli.backbones.resolve import NetworkOptions
+    from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.extraction.extract import Request, extract_dataset
 
-    check_backbones(backbone, levels, padding)
     if weights is not None and len(backbone) > 1:
         raise UserError("--weights is one backbone's file: give one --backbone with it.")
-    request = Request(
-        data,
-        canonical_names(backbone),
-        cache,
-        dataset,
-        split_names(categories),
-        levels,
-        weights,
-        verify,
-        padding,
-        engine,
-        device,
-        precision,
-        batch_size,
-        workers,
-        epochs,
-        seed,
-        augmentation,
-    )
+    networks = [NetworkOptions(name, levels, weights, padding, verify) for name in canonical_names(backbone)]
+    compute = Compute(engine, device, precision, batch_size, workers)
+    chosen = split_names(categories)
+    request = Request(data, networks, cache, dataset, chosen, compute, epochs, seed, augmentation)
     after = after_augmentation(moments_only, epochs)
     report = extract_dataset(request, after) if scheduler is None else extract_on_cluster(request, after, scheduler)
     note(str(report))

@@ -113,8 +113,8 @@ def run(
     names = canonical_names([name for one in backbone or () for name in split_names(one) or ()])
     overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only)
     experiment = _experiment(ctx, overrides)
-    how = (verify, engine, device, precision, batch_size, workers, seed, augmentation)
-    setup = _setup(data, categories, *how, cache, dataset, out)
+    compute = Compute(engine, device, precision, batch_size, workers)
+    setup = _setup(data, categories, compute, seed, augmentation, cache, dataset, out)
     setup = dataclasses.replace(setup, distribution=Distribution(jobs, scheduler))
     _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)))
 
@@ -144,12 +144,7 @@ def _experiment(ctx: typer.Context, overrides: Overrides) -> Experiment:
 def _setup(
     data: Path,
     categories: str | None,
-    verify: bool,
-    engine: str,
-    device: str,
-    precision: str,
-    batch_size: int | None,
-    workers: int | None,
+    compute: Compute,
     seed: int,
     augmentation: Path | None,
     cache: Path,
@@ -158,7 +153,7 @@ def _setup(
 ) -> Setup:
     """Put the options into the two requests that stages are made from."""
     from gaussad_cli.datasets.index import checked_name, dataset_name, find_categories
-    from gaussad_cli.evaluation.trained import TrainingRequest
+    from gaussad_cli.training.train import TrainingRequest
     from gaussad_cli.experiments.execute import Setup
     from gaussad_cli.extraction.extract import Request
 
@@ -167,16 +162,11 @@ def _setup(
     names = [category.name for category in found]
     request = Request(
         data=data,
-        backbones=(),
+        networks=(),
         cache=cache,
         dataset=name,
         categories=names,
-        verify=verify,
-        engine=engine,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
+        compute=compute,
         seed=seed,
         augmentation=augmentation,
     )
@@ -188,9 +178,7 @@ def _setup(
         categories=names,
         seed=seed,
         augmentation=augmentation,
-        device=device,
-        precision=precision,
-        workers=workers or None,
+        compute=dataclasses.replace(compute, engine="torch", batch_size=None, workers=compute.workers or None),
     )
     return Setup(request, training, found)
 
@@ -207,11 +195,11 @@ def _run_experiment(
     """Plan, show the plan, do it, say what it took, and print the tables."""
     from gaussad_cli.experiments.config import override
     from gaussad_cli.experiments.execute import check, execute
-    from gaussad_cli.experiments.plan import Extraction, plan_stages
+    from gaussad_cli.experiments.plan import ExtractionStage, plan_stages
     from gaussad_cli.experiments.show import show_plan as planned
     from gaussad_cli.experiments.show import show_times
 
-    stages = plan_stages(override(experiment.steps, overrides), overrides)
+    stages = plan_stages(override(experiment.steps, overrides), overrides, verify)
     check(stages)
     if dry_run or show_plan:
         plan = planned(stages, setup)
@@ -221,7 +209,8 @@ def _run_experiment(
     progress = execute(stages, setup, note)
     if show_plan:
         note(show_times(progress.took))
-    names = [name for stage in stages if isinstance(stage, Extraction) for name in stage.backbones]
+    extracted = [network for stage in stages if isinstance(stage, ExtractionStage) for network in stage.networks]
+    names = [network.backbone for network in extracted]
     only = None if experiment.tables else names
     wanted = tables or list(experiment.tables) or None
     chosen = list(setup.request.categories or ())
@@ -242,7 +231,7 @@ def demo(
     note("Textile images (conformal-clip-data), EfficientNet-Lite0; 300 normal images to fit, 400 to test.")
     write_demo_data(data)
     overrides = Overrides(("efficientnet-lite0",))
-    setup = _setup(data, None, True, "auto", "auto", "fp32", None, None, 0, None, cache, "demo", results)
+    setup = _setup(data, None, Compute(), 0, None, cache, "demo", results)
     step = dataclasses.replace(one_step(overrides), epochs=(0,))
     execute(plan_stages([step], overrides), setup, note)
     typer.echo(render_tables([1, 3], None, results, "demo", "text"))

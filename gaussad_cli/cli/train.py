@@ -33,7 +33,7 @@ from gaussad_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from gaussad_cli.evaluation.trained import Trained
+    from gaussad_cli.training.train import Trained
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -71,7 +71,9 @@ def classifier(
 
     Example: gaussad train classifier --data mvtec --backbone resnet-18 --categories bottle
     """
-    from gaussad_cli.evaluation.trained import Classifier, TrainingRequest, train_classifiers
+    from gaussad_cli.backbones.resolve import NetworkOptions
+    from gaussad_cli.extraction.engine import Compute
+    from gaussad_cli.training.train import TrainingRequest, train_classifiers
 
     request = TrainingRequest(
         data,
@@ -83,12 +85,9 @@ def classifier(
         augmentation,
         max_epochs,
         patience,
-        batch_size,
-        device,
-        precision,
-        workers,
+        Compute("torch", device, precision, batch_size, workers),
     )
-    _report_training(train_classifiers(request, Classifier(backbone, weights, verify, padding, fresh)))
+    _report_training(train_classifiers(request, NetworkOptions(backbone, None, weights, padding, verify), fresh))
 
 
 @train.command()
@@ -112,7 +111,8 @@ def autoencoder(
 
     Example: gaussad train autoencoder --data mvtec --categories bottle
     """
-    from gaussad_cli.evaluation.trained import TrainingRequest, train_autoencoders
+    from gaussad_cli.extraction.engine import Compute
+    from gaussad_cli.training.train import TrainingRequest, train_autoencoders
 
     request = TrainingRequest(
         data,
@@ -124,17 +124,14 @@ def autoencoder(
         augmentation,
         max_epochs,
         patience,
-        batch_size,
-        device,
-        precision,
-        workers,
+        Compute("torch", device, precision, batch_size, workers),
     )
     _report_training(train_autoencoders(request, size))
 
 
 def _report_training(trained: Trained) -> None:
     from gaussad_cli.backbones.weights import shorten
-    from gaussad_cli.evaluation.trained import summarise_training
+    from gaussad_cli.training.train import summarise_training
     from gaussad_cli.tables.figures import draw_histories
 
     typer.echo(summarise_training(trained.metrics, trained.histories))

@@ -11,10 +11,10 @@ from tqdm import tqdm
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.parallel import Distribution, run_tasks
-from gaussad_cli.extraction.extract import Report, Request, extract_dataset
+from gaussad_cli.extraction.extract import ExtractionReport, Request, extract_dataset
 
 
-def extract_on_cluster(request: Request, augmented: Callable[[Path], object] | None, scheduler: str) -> Report:
+def extract_on_cluster(request: Request, augmented: Callable[[Path], object] | None, scheduler: str) -> ExtractionReport:
     """Extract every category by some worker of a dask cluster; see :func:`extract_dataset`.
 
     Data and cache must be on a file system that all workers see by the same paths.
@@ -25,27 +25,27 @@ def extract_on_cluster(request: Request, augmented: Callable[[Path], object] | N
         If there is no scheduler, or no category could be extracted.
     """
     names = [category.name for category in find_categories(request.data, request.categories)]
-    weights = None if request.weights is None else request.weights.resolve()
-    absolute = replace(request, data=request.data.resolve(), cache=request.cache.resolve(), weights=weights)
+    networks = [replace(one, weights=one.weights and one.weights.resolve()) for one in request.networks]
+    absolute = replace(request, networks=networks, data=request.data.resolve(), cache=request.cache.resolve())
     tasks = [(replace(absolute, categories=[name]), augmented) for name in names]
     results = run_tasks(_extract, tasks, Distribution(scheduler=scheduler))
     bar = tqdm(results, total=len(tasks), desc="extract", unit="category", disable=None, dynamic_ncols=True)
     done = list(bar)
-    reports = [one for one in done if isinstance(one, Report)]
+    reports = [one for one in done if isinstance(one, ExtractionReport)]
     problems = [str(one) for one in done if isinstance(one, UserError)]
     if not reports:
         raise UserError(" ".join(dict.fromkeys(problems)))
     return _together(reports, problems)
 
 
-def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Report | UserError:
+def _extract(request: Request, augmented: Callable[[Path], object] | None) -> ExtractionReport | UserError:
     try:
         return extract_dataset(request, augmented)
     except UserError as problem:
         return problem
 
 
-def _together(reports: Sequence[Report], problems: Sequence[str]) -> Report:
+def _together(reports: Sequence[ExtractionReport], problems: Sequence[str]) -> ExtractionReport:
     """Make one report of those of all categories; their seconds are of work, not of waiting."""
     first = reports[0]
     said = [*filter(None, (report.problem for report in reports)), *problems]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gaussad_cli.backbones.resolve import NetworkOptions, resolve
+from gaussad_cli.backbones.resolve import NetworkOptions, check, resolve
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
 from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.augment import Augmentation, read_rules
@@ -37,7 +37,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Report:
+class ExtractionReport:
     """What an extraction did.
 
     Attributes
@@ -68,7 +68,7 @@ class Report:
         )
 
 
-def extract_dataset(request: Request, augmented: Callable[[Path], object] | None = None) -> Report:
+def extract_dataset(request: Request, augmented: Callable[[Path], object] | None = None) -> ExtractionReport:
     """Extract what is not in the cache yet. Everything that can be checked is checked before the first image.
 
     Augmented epochs come after the images as they are, which every evaluation needs too.
@@ -93,8 +93,10 @@ def _stopped(where: str, cache: Path) -> str:
     return f"interrupted{where}. What was finished is kept in {cache}: run the same command again to go on."
 
 
-def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Report:
+def _extract(request: Request, augmented: Callable[[Path], object] | None) -> ExtractionReport:
     choice = request.compute.choose()
+    for options in request.networks:
+        check(options)
     if request.augmentation and not request.epochs:
         raise UserError("--augmentation goes with --epochs: say how many.")
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
@@ -116,7 +118,7 @@ def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Re
         tuple(request.cache / dataset / backbone_folder(t.recipe.backbone) / t.recipe.key for t in each.targets)
         for each in extractors
     ]
-    return Report(
+    return ExtractionReport(
         folders=folders[-1],
         plain_folders=folders[0],
         categories=tuple(category.name for category in done),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaussad_cli.comparators.components import read_mask
+from gaussad_cli.training.components import read_mask
 from gaussad_cli.datasets import download as downloads
 from gaussad_cli.datasets.index import find_categories
 from tests.conftest import assert_user_error

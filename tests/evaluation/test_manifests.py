@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gaussad_cli.comparators.training import RECIPE
+from gaussad_cli.training.loop import RECIPE
 from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests, results

@@ -8,7 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from gaussad_cli.backbones.registry import find_backbone
 from gaussad_cli.backbones.weights import find_checkpoint
-from gaussad_cli.comparators.classifier import (
+from gaussad_cli.training.classifier import (
     build_classifier,
     classifier_folds,
     create_classifier,

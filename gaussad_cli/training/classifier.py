@@ -22,7 +22,7 @@ from gaussad_cli.backbones.network import normalise
 from gaussad_cli.backbones.padding import use_paper_padding
 from gaussad_cli.backbones.registry import Backbone, Padding
 from gaussad_cli.backbones.weights import Checkpoint, load_levels, missing_tensors, shorten, to_timm_names
-from gaussad_cli.comparators.training import (
+from gaussad_cli.training.loop import (
     Fold,
     FoldScores,
     Network,

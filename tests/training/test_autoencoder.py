@@ -5,14 +5,14 @@ import pytest
 import torch
 from sklearn.model_selection import KFold
 
-from gaussad_cli.comparators.autoencoder import (
+from gaussad_cli.training.autoencoder import (
     Reconstruction,
     autoencoder_folds,
     error_maps,
     resnet_autoencoder,
     without_noise,
 )
-from gaussad_cli.comparators.components import cca_score
+from gaussad_cli.training.components import cca_score
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from tests.comparators import tiny

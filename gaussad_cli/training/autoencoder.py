@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gaussad_cli.backbones.registry import BACKBONES
-from gaussad_cli.comparators.components import cca_score, smallest_anomaly
-from gaussad_cli.comparators.training import (
+from gaussad_cli.training.components import cca_score, smallest_anomaly
+from gaussad_cli.training.loop import (
     Fold,
     FoldScores,
     Network,

@@ -12,18 +12,17 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gaussad_cli.backbones.registry import choose_padding, find_backbone
-from gaussad_cli.backbones.weights import find_checkpoint
-from gaussad_cli.comparators.autoencoder import SIZE, TRUNK, resnet_autoencoder, train_autoencoder
-from gaussad_cli.comparators.classifier import pretrained_classifier, train_classifier
-from gaussad_cli.comparators.training import RECIPE, FoldScores, Network, TrainingOptions
+from gaussad_cli.backbones.resolve import NetworkOptions, resolve
+from gaussad_cli.training.autoencoder import SIZE, TRUNK, resnet_autoencoder, train_autoencoder
+from gaussad_cli.training.classifier import pretrained_classifier, train_classifier
+from gaussad_cli.training.loop import RECIPE, FoldScores, Network, TrainingOptions
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.evaluate import NETWORK, score_rows, undefined_auroc
 from gaussad_cli.evaluation.metrics import auroc
 from gaussad_cli.extraction.augment import Augmentation, read_rules
-from gaussad_cli.extraction.engine import choose_engine, usable_cores
+from gaussad_cli.extraction.engine import Compute
 from gaussad_cli.extraction.store import digest
 
 TRAINED = "trained"  # folder of the networks' states in a data set's cache
@@ -42,10 +41,7 @@ class TrainingRequest:
     augmentation: Path | None = None
     max_epochs: int = 100
     patience: int = 3
-    batch_size: int | None = None
-    device: str = "auto"
-    precision: str = "fp32"
-    workers: int | None = None
+    compute: Compute = Compute(engine="torch")
 
     def options(self) -> TrainingOptions:
         """Return how to train.
@@ -55,27 +51,16 @@ class TrainingRequest:
         UserError
             If device and precision do not go together.
         """
-        choice = choose_engine("torch", self.device, self.precision)
+        choice = self.compute.choose()
         return TrainingOptions(
             seed=self.seed,
-            batch_size=self.batch_size,
+            batch_size=self.compute.batch_size,
             max_epochs=self.max_epochs,
             patience=self.patience,
             device=choice.device,
             precision=choice.precision,
-            workers=self.workers or usable_cores(),
+            workers=max(1, self.compute.threads),
         )
-
-
-@dataclass(frozen=True)
-class Classifier:
-    """Which network is fine-tuned, from which weights; `fresh` lets tensors that the file lacks start at random."""
-
-    backbone: str
-    weights: Path | None = None
-    verify: bool = True
-    padding: str | None = None
-    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,18 +85,21 @@ class _Kind:
     folds: dict[str, Any]  # how images are split, for the manifest
 
 
-def train_classifiers(request: TrainingRequest, classifier: Classifier) -> Trained:
+def train_classifiers(request: TrainingRequest, options: NetworkOptions, fresh: bool = False) -> Trained:
     """Fine-tune and score the five folds of every category: the fully supervised rows of Tables V and VIII.
+
+    Parameters
+    ----------
+    fresh : whether tensors that the weight file lacks may start at random
 
     Raises
     ------
     UserError
         If an option, the data, or the weights cannot be used, or no category can be trained.
     """
-    backbone = find_backbone(classifier.backbone)
-    padding = choose_padding(backbone, classifier.padding)
-    checkpoint = find_checkpoint(backbone, classifier.weights, classifier.verify)
-    network = pretrained_classifier(backbone, padding, checkpoint, classifier.fresh)
+    resolved = resolve(options)
+    backbone, padding, checkpoint = resolved.backbone, resolved.padding, resolved.checkpoint
+    network = pretrained_classifier(backbone, padding, checkpoint, fresh)
     weights = checkpoint.label + (f", {len(network.fresh)} tensors at random" if network.fresh else "")
     identity: dict[str, object] = {"backbone": backbone.name, "weights": weights, "padding": padding}
 

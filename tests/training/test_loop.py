@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from gaussad_cli.comparators.training import EpochRow, best_epoch, cut, is_over, read_state, settle_batch_norm
+from gaussad_cli.training.loop import EpochRow, best_epoch, cut, is_over, read_state, settle_batch_norm
 from gaussad_cli.errors import Interrupted, UserError
 from tests.comparators import tiny
 from tests.conftest import write_image

@@ -1,0 +1,1 @@
+"""Networks that are trained on images: the comparators of Tables V and VIII."""
