@@ -49,15 +49,9 @@ from torch import Tensor, nn
 from gaussad_cli.backbones.info import measure_shape
 from gaussad_cli.backbones.network import create_model, normalise
 from gaussad_cli.backbones.padding import use_paper_padding
-from gaussad_cli.backbones.registry import (
-    Backbone,
-    Padding,
-    choose_padding,
-    find_backbone,
-    format_levels,
-    parse_levels,
-)
-from gaussad_cli.backbones.weights import find_checkpoint, load_levels
+from gaussad_cli.backbones.registry import Backbone, Padding, format_levels
+from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resolve
+from gaussad_cli.backbones.weights import load_levels
 from gaussad_cli.datasets.index import SPLITS, Category, ImageFile, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
@@ -65,7 +59,7 @@ from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from gaussad_cli.extraction import store
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.decode import read_squares
-from gaussad_cli.extraction.engine import Choice, Engine, build_engine, choose_engine, usable_cores
+from gaussad_cli.extraction.engine import Compute, Engine, EngineChoice, build_engine, choose_engine, usable_cores
 from gaussad_cli.extraction.extract import Request, extract_dataset
 from gaussad_cli.extraction.pipeline import Extractor, Target
 
@@ -80,29 +74,35 @@ Features = dict[int, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured: one backbone with its weights, on the first images of a data set."""
+    """What is measured: one network, on the first images of a data set."""
 
-    backbone: Backbone
-    padding: Padding
-    levels: tuple[int, ...]
-    weights: Path | None
+    options: NetworkOptions
+    network: ResolvedNetwork
     category: Category
 
     @classmethod
     def of(cls, options: argparse.Namespace) -> Setting:
         """Take the options."""
-        backbone = find_backbone(options.backbone)
-        levels = parse_levels(options.levels, backbone.n_levels)
+        network = NetworkOptions(options.backbone, options.levels, options.weights)
         images = [image for category in find_categories(options.data) for image in (*category.train, *category.test)]
         step = max(1, len(images) // options.images)
         chosen = tuple(images[::step][: options.images])
         category = Category("bench", chosen, chosen[:1])  # a split cannot be empty
-        return cls(backbone, choose_padding(backbone, None), levels, options.weights, category)
+        return cls(network, resolve(network), category)
 
-    def engine(self, choice: Choice, cache: Path) -> Engine:
+    def engine(self, choice: EngineChoice, cache: Path) -> Engine:
         """Build an engine."""
-        checkpoint = find_checkpoint(self.backbone, self.weights)
-        return build_engine(choice, self.backbone, self.padding, self.levels, checkpoint, cache)
+        return build_engine(choice, self.network, cache)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The network's backbone."""
+        return self.network.backbone
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The network's levels."""
+        return self.network.levels
 
     def squares(self, n: int) -> NDArray[np.uint8]:
         """Decode the first n images."""
@@ -117,8 +117,8 @@ def plain(setting: Setting, _: str) -> tuple[float, Features]:
     """Do what a user would write."""
     backbone = setting.backbone
     model = create_model(backbone)
-    load_levels(model, backbone, find_checkpoint(backbone, setting.weights), setting.levels)
-    if setting.padding == "paper":
+    load_levels(model, backbone, setting.network.checkpoint, setting.levels)
+    if setting.network.padding == "paper":
         use_paper_padding(model, backbone.input_size)
     maps: dict[int, Tensor] = {}
     for level in setting.levels:
@@ -154,7 +154,7 @@ class _Files(torch.utils.data.Dataset[Tensor]):
 def extraction(setting: Setting, choice: str) -> tuple[float, Features]:
     """Files to a finished cache."""
     with tempfile.TemporaryDirectory() as folder:
-        recipe = store.Recipe(setting.backbone.name, 9, "", "", setting.padding, setting.backbone.input_size)
+        recipe = store.Recipe(setting.backbone.name, 9, "", "", setting.network.padding, setting.backbone.input_size)
         seconds = _extract(setting, choice, recipe, None, Path(folder))
         split = store.split_folder(Path(folder), "bench", recipe, "bench", "train")
         manifest = store.read_manifest(split)
@@ -164,7 +164,9 @@ def extraction(setting: Setting, choice: str) -> tuple[float, Features]:
 def epochs(setting: Setting, choice: str) -> tuple[float, Features]:
     """Augmented views of files to a finished cache: an eighth of the images, eight times."""
     few = replace(setting, category=replace(setting.category, train=setting.category.train[::EPOCHS]))
-    recipe = store.Recipe(setting.backbone.name, 9, "", "", setting.padding, setting.backbone.input_size, epochs=EPOCHS)
+    recipe = store.Recipe(
+        setting.backbone.name, 9, "", "", setting.network.padding, setting.backbone.input_size, epochs=EPOCHS
+    )
     with tempfile.TemporaryDirectory() as folder:
         seconds = _extract(few, choice, recipe, AUGMENTATION, Path(folder))
         return seconds * len(setting.category.train) / len(few.category.train), {}
@@ -223,11 +225,10 @@ def network(setting: Setting, choice: str) -> tuple[float, Features]:
 def memory(setting: Setting, argument: str) -> tuple[float, Features]:
     """Extract a data set of "<count>:<folder>" images into the folder's cache."""
     count, _, folder = argument.partition(":")
-    data, levels = Path(folder) / f"images-{count}", format_levels(setting.levels)
+    data = Path(folder) / f"images-{count}"
     repeat_images(setting.category.train, data / "bench", int(count))
     begin = time.perf_counter()
-    request = Request(data, [setting.backbone.name], Path(folder) / "cache", device="cpu", levels=levels)
-    report = extract_dataset(replace(request, weights=setting.weights))
+    report = extract_dataset(Request(data, [setting.options], Path(folder) / "cache", compute=Compute(device="cpu")))
     return (time.perf_counter() - begin) * len(setting.category.train) / report.extracted, {}
 
 
@@ -275,9 +276,8 @@ def _best_seconds(function: Callable[[], object], device: str, repeats: int = 10
 
 def roofline(options: argparse.Namespace) -> None:
     """Print images/s by batch size and precision, beside what the device's limits would allow."""
-    backbone = find_backbone(options.backbone)
-    padding = choose_padding(backbone, None)
-    levels = parse_levels(options.levels, backbone.n_levels)
+    resolved = resolve(NetworkOptions(options.backbone, options.levels, options.weights))
+    backbone, padding, levels = resolved.backbone, resolved.padding, resolved.levels
     macs = measure_shape(backbone, padding).multiply_adds[max(levels) - 1]
     device = choose_engine("torch", options.device, "fp32").device
     bytes_per_s = bandwidth(device)
@@ -287,8 +287,7 @@ def roofline(options: argparse.Namespace) -> None:
         rate = matrix_rate(device, precision)
         choice = choose_engine("torch", device, precision)
         with tempfile.TemporaryDirectory() as folder:
-            checkpoint = find_checkpoint(backbone, options.weights)
-            engine = build_engine(choice, backbone, padding, levels, checkpoint, Path(folder))
+            engine = build_engine(choice, resolved, Path(folder))
         moved = _activation_bytes(backbone, padding, levels, 2 if precision == "bf16" else 4)
         limit = 1 / max(macs / rate, moved / bytes_per_s)
         for batch in options.batch_sizes:
@@ -347,13 +346,15 @@ _ROW = ["category", "level", "score", "mode", "var"]  # what names an AUROC, but
 def compare_auroc(options: argparse.Namespace) -> int:
     """Print the largest difference of an AUROC over categories, levels and scorings."""
     setting = Setting.of(options)
-    name, levels = setting.backbone.name, format_levels(setting.levels)
+    name = setting.backbone.name
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder) / "cache"
         for category in find_categories(options.data, options.categories):
             write_plain(setting, category, cache)
-        request = Request(options.data, [name], cache, "gaussad", options.categories, levels, device=options.device)
-        report = extract_dataset(replace(request, weights=setting.weights))
+        compute = Compute(device=options.device)
+        report = extract_dataset(
+            Request(options.data, [setting.options], cache, "gaussad", options.categories, compute)
+        )
         if report.problem:
             raise UserError(report.problem)
         plain_rows, our_rows = (
@@ -365,8 +366,8 @@ def compare_auroc(options: argparse.Namespace) -> int:
     both = " and their sum" if len(setting.levels) > 1 else ""
     n_scorings = len(our_rows[["score", "mode", "var"]].drop_duplicates())
     print(
-        f"{name}, levels {levels}{both}, {our_rows['category'].nunique()} categories, {n_scorings} scorings: "
-        f"{len(differences)} AUROCs, means over folds\n"
+        f"{name}, levels {format_levels(setting.levels)}{both}, {our_rows['category'].nunique()} categories, "
+        f"{n_scorings} scorings: {len(differences)} AUROCs, means over folds\n"
         f"largest difference {worst:.4f} points, at most {AUROC_TOLERANCE:g}:"
     )
     largest = differences.sort_values(ascending=False).head(5)
@@ -377,7 +378,7 @@ def compare_auroc(options: argparse.Namespace) -> int:
 def write_plain(setting: Setting, category: Category, cache: Path) -> None:
     """Write the plain loop's features of a category, as anybody may who made them elsewhere."""
     backbone = setting.backbone
-    recipe = store.Recipe(backbone.name, backbone.n_levels, "plain", "", setting.padding, backbone.input_size)
+    recipe = store.Recipe(backbone.name, backbone.n_levels, "plain", "", setting.network.padding, backbone.input_size)
     for split in SPLITS:
         images = category.split(split)
         _, features = plain(replace(setting, category=replace(setting.category, train=images)), "")
@@ -469,7 +470,7 @@ def compare(options: argparse.Namespace) -> int:
                 differences[label] = _largest_difference(result["features"], best["plain"]["features"])
         rate = max(rate, measured("matrix", options)["rate"])
     setting = Setting.of(options)
-    macs = measure_shape(setting.backbone, setting.padding).multiply_adds[max(setting.levels) - 1]
+    macs = measure_shape(setting.backbone, setting.network.padding).multiply_adds[max(setting.levels) - 1]
     print(
         f"{setting.backbone.name}, levels {options.levels or 'all'}, {len(setting.category.train)} images, "
         f"{usable_cores()} cores, load {_load()}, torch {torch.__version__}, best of {options.repeats}"

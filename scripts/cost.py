@@ -24,7 +24,7 @@ from PIL import Image
 
 from gaussad_cli.backbones.info import measure_shape
 from gaussad_cli.backbones.registry import choose_padding, find_backbone
-from gaussad_cli.evaluation import cost
+from gaussad_cli.experiments import cost
 from gaussad_cli.extraction.engine import usable_cores
 
 IMAGES = ((100, 0), (200, 0), (400, 0), (50, 4))  # and epochs of an extraction

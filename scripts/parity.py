@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from gaussad_cli.backbones.network import build_network, normalise
 from gaussad_cli.backbones.registry import BACKBONES, Backbone, Padding
+from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint
 
 TOLERANCE = 1e-4
@@ -79,7 +80,8 @@ def compare(case: Case) -> Parity:
     original, checkpoint = draw(case)
     backbone = case.backbone
     images = normalise(torch.from_numpy(photograph(backbone.input_size))[None], backbone)
-    network = build_network(backbone, case.padding, range(1, backbone.n_levels + 1), checkpoint)
+    levels = tuple(range(1, backbone.n_levels + 1))
+    network = build_network(ResolvedNetwork(backbone, case.padding, levels, checkpoint))
     theirs, ours = list(original_maps(original, images)), list(network.feature_maps(images))
     return Parity(
         errors=[_relative(*pair) for pair in zip(ours, theirs, strict=True)],

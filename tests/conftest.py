@@ -17,8 +17,7 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from gaussad_cli.backbones.registry import Backbone, Padding
-from gaussad_cli.backbones.weights import Checkpoint
+from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.cli import main
 from gaussad_cli.extraction import onnx_engine, store
 from gaussad_cli.files import sha256_of
@@ -46,14 +45,13 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
     """Export a network once in a session: every test has a cache of its own, and an export takes a second."""
     kept = tmp_path_factory.mktemp("graphs")
 
-    def load(
-        backbone: Backbone, padding: Padding, levels: tuple[int, ...], checkpoint: Checkpoint, cache: Path
-    ) -> bytes:
-        folder = kept / store.digest([backbone.name, padding, levels, checkpoint.sha256])
-        really_load_graph(backbone, padding, levels, checkpoint, folder)
+    def load(network: ResolvedNetwork, cache: Path) -> bytes:
+        identity = [network.backbone.name, network.padding, network.levels, network.checkpoint.sha256]
+        folder = kept / store.digest(identity)
+        really_load_graph(network, folder)
         with suppress(OSError):  # a cache that cannot be written is what some tests are about
             shutil.copytree(folder / onnx_engine.GRAPHS, cache / onnx_engine.GRAPHS, dirs_exist_ok=True)
-        return really_load_graph(backbone, padding, levels, checkpoint, cache)
+        return really_load_graph(network, cache)
 
     return load
 

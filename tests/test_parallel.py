@@ -9,8 +9,8 @@ import pytest
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
-from gaussad_cli.parallel import Distribution, run_tasks
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
+from gaussad_cli.parallel import Distribution, run_tasks
 from tests.conftest import assert_user_error
 from tests.evaluation.tasks import killing, slow_square
 from tests.report.test_report import write_category

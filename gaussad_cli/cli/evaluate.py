@@ -80,8 +80,8 @@ def evaluate(
     from gaussad_cli.evaluation.calibration import choose_methods, parse_targets
     from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, summarise, summarise_thresholds
     from gaussad_cli.evaluation.evaluate import Calibration
-    from gaussad_cli.parallel import Distribution
     from gaussad_cli.evaluation.scorings import Setting, choose_scorings
+    from gaussad_cli.parallel import Distribution
 
     scorings = choose_scorings(score, Setting(mode, var, k, components, covariance))
     if fpr is not None and not threshold:

@@ -71,8 +71,8 @@ def extract(
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --epochs 100
     """
-    from gaussad_cli.extraction.cluster import extract_on_cluster
     from gaussad_cli.backbones.resolve import NetworkOptions
+    from gaussad_cli.extraction.cluster import extract_on_cluster
     from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.extraction.extract import Request, extract_dataset
 

@@ -21,7 +21,6 @@ from gaussad_cli.cli.options import (
     Weights,
     Workers,
     canonical_names,
-    check_backbones,
     note,
 )
 from gaussad_cli.errors import UserError, interruptible
@@ -90,6 +89,7 @@ def train_model(
         raise UserError("say where the model goes: --out screw.gaussad, a file.")
     if auto and (levels is not None or mode != "all" or var is not None):
         raise UserError("--auto chooses level and mode itself: leave out --levels, --mode and --var.")
+    from gaussad_cli.backbones.resolve import NetworkOptions, check
     from gaussad_cli.detector.container import write_model
     from gaussad_cli.detector.train import DEFAULT_BACKBONE, Looking, report, train, train_best
     from gaussad_cli.extraction.engine import Compute
@@ -100,7 +100,8 @@ def train_model(
     looking = Looking(weights, verify, padding, compute, cache)
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
-    check_backbones(names, levels, padding)
+    for name in names:
+        check(NetworkOptions(name, levels, weights, padding, verify))
     if auto:
         trained = train_best(images, names, fpr, looking)
     else:

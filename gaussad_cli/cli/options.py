@@ -107,15 +107,6 @@ def canonical_names(backbones: list[str]) -> list[str]:
     return list(dict.fromkeys(map(canonical_name, backbones)))
 
 
-def check_backbones(backbones: list[str], levels: str | None, padding: str | None) -> None:
-    """Find wrong options before hours of work on the backbones before."""
-    from gaussad_cli.backbones.registry import choose_padding, find_backbone, parse_levels
-
-    for backbone in map(find_backbone, backbones):
-        choose_padding(backbone, padding)
-        parse_levels(levels, backbone.n_levels)
-
-
 def after_augmentation(moments_only: bool, epochs: int) -> Callable[[Path], None] | None:
     """Return what is called with every category whose augmented features are complete."""
     if not moments_only:

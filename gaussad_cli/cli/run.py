@@ -41,6 +41,7 @@ from gaussad_cli.errors import UserError
 if TYPE_CHECKING:
     from gaussad_cli.experiments.config import Experiment, Overrides
     from gaussad_cli.experiments.execute import Setup
+    from gaussad_cli.extraction.engine import Compute
 
 _EXPERIMENT = "gaussad.experiment"  # where the context keeps what was read from --config
 
@@ -106,8 +107,9 @@ def run(
 
     Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
     """
-    from gaussad_cli.parallel import Distribution
     from gaussad_cli.experiments.config import Overrides
+    from gaussad_cli.extraction.engine import Compute
+    from gaussad_cli.parallel import Distribution
 
     check_tables(table, style)
     names = canonical_names([name for one in backbone or () for name in split_names(one) or ()])
@@ -116,7 +118,7 @@ def run(
     compute = Compute(engine, device, precision, batch_size, workers)
     setup = _setup(data, categories, compute, seed, augmentation, cache, dataset, out)
     setup = dataclasses.replace(setup, distribution=Distribution(jobs, scheduler))
-    _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)))
+    _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)), verify)
 
 
 def _weights(values: list[str] | None) -> dict[str, Path]:
@@ -153,9 +155,9 @@ def _setup(
 ) -> Setup:
     """Put the options into the two requests that stages are made from."""
     from gaussad_cli.datasets.index import checked_name, dataset_name, find_categories
-    from gaussad_cli.training.train import TrainingRequest
     from gaussad_cli.experiments.execute import Setup
     from gaussad_cli.extraction.extract import Request
+    from gaussad_cli.training.train import TrainingRequest
 
     name = dataset_name(data) if dataset is None else checked_name(dataset)
     found = find_categories(data, split_names(categories))
@@ -191,6 +193,7 @@ def _run_experiment(
     style: str,
     dry_run: bool,
     show_plan: bool,
+    verify: bool,
 ) -> None:
     """Plan, show the plan, do it, say what it took, and print the tables."""
     from gaussad_cli.experiments.config import override
@@ -226,6 +229,7 @@ def demo(
     from gaussad_cli.experiments.config import Overrides
     from gaussad_cli.experiments.execute import execute
     from gaussad_cli.experiments.plan import one_step, plan_stages
+    from gaussad_cli.extraction.engine import Compute
 
     data, cache, results = folder / "data", folder / "cache", folder / "results"
     note("Textile images (conformal-clip-data), EfficientNet-Lite0; 300 normal images to fit, 400 to test.")

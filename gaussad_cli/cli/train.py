@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -131,8 +131,8 @@ def autoencoder(
 
 def _report_training(trained: Trained) -> None:
     from gaussad_cli.backbones.weights import shorten
-    from gaussad_cli.training.train import summarise_training
     from gaussad_cli.tables.figures import draw_histories
+    from gaussad_cli.training.train import summarise_training
 
     typer.echo(summarise_training(trained.metrics, trained.histories))
     if trained.fresh:

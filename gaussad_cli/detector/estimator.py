@@ -155,7 +155,9 @@ class ImageDetector:
     def score(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> Array:
         """Return the scores (m,) of images: paths, or (H, W, 3) uint8 RGB arrays; the higher, the more anomalous."""
         size, remaining = self.model.backbone.input_size, iter(images)
-        batches = iter(lambda: [_square(image, size) for image in islice(remaining, self._looking.compute.images_at_once)], [])
+        batches = iter(
+            lambda: [_square(image, size) for image in islice(remaining, self._looking.compute.images_at_once)], []
+        )
         scores = [self.model.score(self._engine.run(np.stack(squares))) for squares in batches]
         return np.concatenate([np.zeros(0), *scores])
 

@@ -94,7 +94,9 @@ def predict(
     model: Model, engine: Engine, paths: Iterable[Path], threshold: float, looking: Looking
 ) -> Iterator[list[Prediction]]:
     """Yield predictions in the order of the paths, a batch at a time; a file that cannot be read is one of them."""
-    for batch in see(engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads, looking.ahead):
+    for batch in see(
+        engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads, looking.ahead
+    ):
         yield _decide(model, batch, threshold)
 
 
@@ -135,7 +137,9 @@ def add_images(model: Model, folder: Path, looking: Looking, say: Callable[[str]
     paths = find_images(folder)
     known, new, features = set(model.hashes), [], []
     with tqdm(total=len(paths), desc="update", unit="img", disable=None, dynamic_ncols=True) as bar:
-        for batch in see(engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads):
+        for batch in see(
+            engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads
+        ):
             for one in batch:
                 if one.error:
                     raise UserError(f"{one.error} The model was not changed.")

@@ -18,7 +18,7 @@ from gaussad_cli.detector.model import BackboneIdentity, Calibration, LevelModel
 from gaussad_cli.detector.stream import LOOKAHEAD, see
 from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.evaluation.metrics import auroc, exceedance
-from gaussad_cli.extraction.engine import Compute, Engine, build_engine
+from gaussad_cli.extraction.engine import AUTO, Compute, Engine, build_engine
 from gaussad_cli.extraction.store import Features, Recipe
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.moments import Array
@@ -37,7 +37,7 @@ class Looking:
     weights: Path | None = None
     verify: bool = True
     padding: str | None = None
-    compute: Compute = Compute()
+    compute: Compute = AUTO
     cache: Path = Path("cache")
     ahead: int = LOOKAHEAD
 

@@ -15,11 +15,11 @@ from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.calibration import mean_gaps, per_category
 from gaussad_cli.evaluation.evaluate import ByFold, Calibration, Evaluation, assemble, check_levels, score_level
 from gaussad_cli.evaluation.fitting import fit_level, store_spectra
-from gaussad_cli.parallel import HERE, Distribution, run_tasks
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.evaluation.selection import select_categories, select_extraction, select_levels
 from gaussad_cli.evaluation.sweeping import sweep_category
 from gaussad_cli.extraction.store import Extraction, forget_features, read_manifest
+from gaussad_cli.parallel import HERE, Distribution, run_tasks
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from gaussad_cli.experiments.estimate import estimate, mended, read_speeds
+from gaussad_cli.experiments.estimate import estimate
 from gaussad_cli.experiments.execute import Setup
 from gaussad_cli.experiments.plan import Stage
 
@@ -19,21 +19,19 @@ def show_plan(stages: Sequence[Stage], setup: Setup) -> str:
     UserError
         If a stage names what there is not.
     """
-    speeds = read_speeds(setup.cache)
     expected = [estimate(stage, setup.categories, setup.cache, str(setup.request.dataset)) for stage in stages]
-    seconds = [mended(one, speeds) for one in expected]
     lines = [
-        [f"{number}", one.stage, one.work, duration(took), size(one.bytes) if one.bytes else ""]
-        for number, (one, took) in enumerate(zip(expected, seconds, strict=True), start=1)
+        [f"{number}", one.stage, one.work, duration(one.seconds), size(one.bytes) if one.bytes else ""]
+        for number, one in enumerate(expected, start=1)
     ]
     images = sum(len(category.train) + len(category.test) for category in setup.categories)
-    total = ["", "all", "", duration(sum(seconds)), size(sum(one.bytes for one in expected))]
-    learnt = "speeds measured here before" if speeds else "speeds of two CPU cores; measured ones will mend it"
+    total = ["", "all", "", duration(sum(one.seconds for one in expected)), size(sum(one.bytes for one in expected))]
     return "\n".join(
         [
             f"Plan for {setup.request.dataset}: {len(setup.categories)} categories, {images} images",
             *_columns([["", "stage", "work", "about", "disk"], *lines, total]),
-            f"Estimated by {learnt}. Free where the cache is: {size(_free(setup.cache))}.",
+            "Times are those of two CPU cores (docs/cost.md). "
+            f"The disk that holds the cache has {size(_free(setup.cache))} free.",
         ]
     )
 

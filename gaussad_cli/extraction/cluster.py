@@ -10,11 +10,13 @@ from tqdm import tqdm
 
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import UserError
-from gaussad_cli.parallel import Distribution, run_tasks
 from gaussad_cli.extraction.extract import ExtractionReport, Request, extract_dataset
+from gaussad_cli.parallel import Distribution, run_tasks
 
 
-def extract_on_cluster(request: Request, augmented: Callable[[Path], object] | None, scheduler: str) -> ExtractionReport:
+def extract_on_cluster(
+    request: Request, augmented: Callable[[Path], object] | None, scheduler: str
+) -> ExtractionReport:
     """Extract every category by some worker of a dask cluster; see :func:`extract_dataset`.
 
     Data and cache must be on a file system that all workers see by the same paths.

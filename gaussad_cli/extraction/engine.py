@@ -57,6 +57,9 @@ class Compute:
         return usable_cores() if self.workers is None else self.workers
 
 
+AUTO = Compute()  # nothing is asked for
+
+
 @dataclass(frozen=True)
 class EngineChoice:
     """An engine by name, the device it runs on, and its precision."""

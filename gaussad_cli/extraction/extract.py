@@ -15,7 +15,7 @@ from gaussad_cli.backbones.resolve import NetworkOptions, check, resolve
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
 from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.augment import Augmentation, read_rules
-from gaussad_cli.extraction.engine import Compute, EngineChoice, build_engine
+from gaussad_cli.extraction.engine import AUTO, Compute, EngineChoice, build_engine
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
 from gaussad_cli.extraction.store import Recipe, backbone_folder, split_folder
 from gaussad_cli.files import locked
@@ -30,7 +30,7 @@ class Request:
     cache: Path
     dataset: str | None = None
     categories: Sequence[str] | None = None
-    compute: Compute = Compute()
+    compute: Compute = AUTO
     epochs: int = 0
     seed: int = 0
     augmentation: Path | None = None

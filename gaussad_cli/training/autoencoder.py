@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from gaussad_cli.backbones.registry import BACKBONES
+from gaussad_cli.datasets.folds import held_out_parts, training_folds
+from gaussad_cli.datasets.index import Category
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.augment import Augmentation
 from gaussad_cli.training.components import cca_score, smallest_anomaly
 from gaussad_cli.training.loop import (
     Fold,
@@ -31,10 +35,6 @@ from gaussad_cli.training.loop import (
     resumable,
     train_folds,
 )
-from gaussad_cli.datasets.folds import held_out_parts, training_folds
-from gaussad_cli.datasets.index import Category
-from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.augment import Augmentation
 
 MAP_MEAN, CCA = "map_mean", "cca"
 SIZE, BOTTLENECK, BATCH_SIZE = 224, 32, 64  # PROTOCOL

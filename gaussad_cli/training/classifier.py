@@ -22,6 +22,10 @@ from gaussad_cli.backbones.network import normalise
 from gaussad_cli.backbones.padding import use_paper_padding
 from gaussad_cli.backbones.registry import Backbone, Padding
 from gaussad_cli.backbones.weights import Checkpoint, load_levels, missing_tensors, shorten, to_timm_names
+from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
+from gaussad_cli.datasets.index import NORMAL, Category
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.augment import Augmentation
 from gaussad_cli.training.loop import (
     Fold,
     FoldScores,
@@ -32,10 +36,6 @@ from gaussad_cli.training.loop import (
     resumable,
     train_folds,
 )
-from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
-from gaussad_cli.datasets.index import NORMAL, Category
-from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.augment import Augmentation
 
 SCORE = "logit"
 BATCH_SIZES = {"efficientnet": 16}  # PROTOCOL; all others:

@@ -13,17 +13,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from gaussad_cli.backbones.resolve import NetworkOptions, resolve
-from gaussad_cli.training.autoencoder import SIZE, TRUNK, resnet_autoencoder, train_autoencoder
-from gaussad_cli.training.classifier import pretrained_classifier, train_classifier
-from gaussad_cli.training.loop import RECIPE, FoldScores, Network, TrainingOptions
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.evaluate import NETWORK, score_rows, undefined_auroc
 from gaussad_cli.evaluation.metrics import auroc
 from gaussad_cli.extraction.augment import Augmentation, read_rules
-from gaussad_cli.extraction.engine import Compute
+from gaussad_cli.extraction.engine import AUTO, Compute, choose_engine
 from gaussad_cli.extraction.store import digest
+from gaussad_cli.training.autoencoder import SIZE, TRUNK, resnet_autoencoder, train_autoencoder
+from gaussad_cli.training.classifier import pretrained_classifier, train_classifier
+from gaussad_cli.training.loop import RECIPE, FoldScores, Network, TrainingOptions
 
 TRAINED = "trained"  # folder of the networks' states in a data set's cache
 
@@ -41,7 +41,7 @@ class TrainingRequest:
     augmentation: Path | None = None
     max_epochs: int = 100
     patience: int = 3
-    compute: Compute = Compute(engine="torch")
+    compute: Compute = AUTO
 
     def options(self) -> TrainingOptions:
         """Return how to train.
@@ -51,7 +51,7 @@ class TrainingRequest:
         UserError
             If device and precision do not go together.
         """
-        choice = self.compute.choose()
+        choice = choose_engine("torch", self.compute.device, self.compute.precision)
         return TrainingOptions(
             seed=self.seed,
             batch_size=self.compute.batch_size,

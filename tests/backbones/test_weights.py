@@ -15,6 +15,7 @@ from skimage import data
 
 from gaussad_cli.backbones.network import build_network, create_model, normalise
 from gaussad_cli.backbones.registry import find_backbone
+from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.backbones.weights import available_levels, find_checkpoint, read_checkpoint, to_timm_names
 from gaussad_cli.errors import UserError
 from tests.conftest import ROOT
@@ -30,7 +31,8 @@ def resnet_tensors() -> dict[str, torch.Tensor]:
 
 
 def load(path: Path, backbone=RESNET, levels=(1, 2, 3, 4, 5)):
-    return build_network(backbone, backbone.paddings[0], levels, read_checkpoint(path, path.stem))
+    checkpoint = read_checkpoint(path, path.stem)
+    return build_network(ResolvedNetwork(backbone, backbone.paddings[0], levels, checkpoint))
 
 
 # ImageNet classes that the package's weights find in scikit-image's photographs (shared/weights/README.md).

@@ -97,23 +97,6 @@ def test_comparators_are_fitted_to_all_epochs_of_a_folds_images(gaussad, mvtec, 
     np.testing.assert_allclose(scores["fold_0"], np.sqrt(np.square(distances).mean(axis=1)), rtol=1e-6)
 
 
-def test_a_step_of_nothing_is_the_score_without_one_and_a_step_changes_it(gaussad, extract_once, mvtec, tmp_path):
-    data = link(mvtec, tmp_path / "data", "bottle", every=8)
-    extract_once(data, *LITE0, "--levels", "2,3")
-    plain = evaluated(gaussad, "--score", "ood")
-    for step in (0, 0.002):
-        done = gaussad("train", "ood", "--data", data, *LITE0, "--step", step)
-        assert done.code == 0, done.err
-    scores = pd.read_csv("results/data/scores/bottle.csv")
-    by_mode = {mode: rows["distance"].to_numpy() for mode, rows in scores.groupby("mode")}
-    assert by_mode.keys() == {"all", "step0", "step0.002"}
-    np.testing.assert_allclose(by_mode["step0"], plain["distance"], rtol=1e-3, atol=1e-3)
-    assert not np.allclose(by_mode["step0.002"], plain["distance"], rtol=1e-2, atol=1e-2, equal_nan=True)
-    (image, *_) = sorted((data / "bottle/test/good").iterdir())
-    image.unlink()
-    assert_user_error(gaussad("train", "ood", "--data", data, *LITE0), "is not the one that was extracted")
-
-
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [

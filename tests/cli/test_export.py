@@ -10,6 +10,7 @@ from PIL import Image
 
 from gaussad_cli.backbones.network import build_network, normalise
 from gaussad_cli.backbones.registry import find_backbone
+from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.detector import export, pictures
 from gaussad_cli.detector.container import write_model
@@ -26,7 +27,7 @@ def lite0_features(squares):
     import torch
 
     backbone = find_backbone("efficientnet-lite0")
-    network = build_network(backbone, "tf", LEVELS, find_checkpoint(backbone, None))
+    network = build_network(ResolvedNetwork(backbone, "tf", LEVELS, find_checkpoint(backbone, None)))
     with torch.inference_mode():
         pooled = network(normalise(torch.from_numpy(squares), backbone))
     return {level: values.numpy() for level, values in zip(LEVELS, pooled, strict=True)}

@@ -36,7 +36,7 @@ def extracted(gaussad, tiny):
     assert gaussad("extract", "--data", tiny, *LITE0, "--levels", "3").code == 0
 
 
-@pytest.mark.parametrize("where", ["choose_engine", "find_categories", "build_engine"])
+@pytest.mark.parametrize("where", ["resolve", "find_categories", "build_engine"])
 def test_before_the_first_image(gaussad, tiny, monkeypatch, where):
     monkeypatch.setattr(extract, where, interrupt)
     assert_interrupted(gaussad("extract", "--data", tiny, *LITE0), "in cache:")

@@ -8,11 +8,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from gaussad_cli.comparators.ood import draw_validation, weigh_levels
-from gaussad_cli.gaussian.compression import Compression
-from gaussad_cli.gaussian.distances import project, squared_mahalanobis
-from gaussad_cli.gaussian.shrinkage import shrink
-from gaussad_cli.gaussian.spectrum import fit_spectrum
-from tests.comparators.drawing import correlated
 
 
 def levels(m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -14,9 +14,10 @@ from torch import nn
 
 from gaussad_cli import __version__
 from gaussad_cli.backbones.registry import find_backbone
+from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.detector import export, onnx_graph
 from gaussad_cli.detector.model import fit_level
-from gaussad_cli.detector.network import find_source
+from gaussad_cli.detector.network import find_network
 from gaussad_cli.detector.onnx_graph import build_graph
 from gaussad_cli.detector.resize import resize_like_opencv
 from gaussad_cli.errors import UserError
@@ -137,18 +138,11 @@ def test_the_file_says_what_it_is():
     assert [out.name for out in proto.graph.output] == ["score", "decision", "p_value", "level_scores"]
 
 
-class TinySource:
-    """What `find_source` gives for a real backbone."""
-
-    backbone, padding, levels, checkpoint = BACKBONE, "native", (1, 2), None
-
-    def build(self):
-        return TinyNetwork()
-
-
 @pytest.fixture
 def tiny_source(monkeypatch):
-    monkeypatch.setattr(export, "find_source", lambda model, weights: TinySource())
+    resolved = ResolvedNetwork(BACKBONE, "native", (1, 2), checkpoint=None)
+    monkeypatch.setattr(export, "find_network", lambda model, weights: resolved)
+    monkeypatch.setattr(export, "build_network", lambda network: TinyNetwork())
     monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: model.score(features(squares)))
     monkeypatch.setattr(export, "_TIMED_RUNS", 2)
 
@@ -221,7 +215,7 @@ def lite0(level=1, **changes):
 
 def test_other_weights_than_the_models_are_refused():
     with pytest.raises(UserError, match="not what the model was fitted with"):
-        find_source(lite0(), None)
+        find_network(lite0(), None)
 
 
 @pytest.mark.parametrize(
@@ -229,13 +223,13 @@ def test_other_weights_than_the_models_are_refused():
 )
 def test_a_model_of_other_preprocessing_is_refused(change):
     with pytest.raises(UserError, match="takes other input"):
-        find_source(lite0(**change), None)
+        find_network(lite0(**change), None)
 
 
 @pytest.mark.parametrize("level", [0, 2, 10])
 def test_a_model_of_levels_that_the_backbone_has_not_is_refused(level):
     with pytest.raises(UserError, match=f"level {level} of 32 features is none"):
-        find_source(lite0(level), None)
+        find_network(lite0(level), None)
 
 
 def test_reduced_precision_is_refused(tmp_path):

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gaussad_cli.training.loop import RECIPE
 from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests, results
@@ -15,6 +14,7 @@ from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
 from gaussad_cli.evaluation.manifests import Cell, Images, Manifest, Origin, Record
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.extraction import store
+from gaussad_cli.training.loop import RECIPE
 
 RECIPE_OF_NET = store.Recipe("timm:net", 3, "net-1234", "a" * 64, "native", 32)
 SMALL = Manifest(

@@ -5,7 +5,8 @@ import pytest
 
 from gaussad_cli.backbones.info import measure_shape
 from gaussad_cli.backbones.registry import find_backbone
-from gaussad_cli.evaluation import cost, fitting
+from gaussad_cli.evaluation import fitting
+from gaussad_cli.experiments import cost
 from gaussad_cli.extraction.store import ImageEntry, Manifest, Recipe, spectra_path, split_folder, write_features
 
 DIMS = (6, 40)

@@ -15,18 +15,19 @@ from gaussad_cli.backbones.folding import fold_batch_norm
 from gaussad_cli.backbones.network import LevelNetwork, build_network, create_model, normalise, tap_levels
 from gaussad_cli.backbones.padding import use_paper_padding
 from gaussad_cli.backbones.registry import find_backbone
+from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resolve
 from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint, load_levels
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.results import read_metrics
 from gaussad_cli.extraction import extract
 from gaussad_cli.extraction.decode import read_squares
-from gaussad_cli.extraction.engine import Choice, build_engine, choose_engine
+from gaussad_cli.extraction.engine import EngineChoice, build_engine, choose_engine
 from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, export, load_graph
 from gaussad_cli.extraction.torch_engine import TorchEngine
 from tests.conftest import assert_user_error, write_image
 from tests.extraction.toy import ToyEngine
 
-CPU = [Choice("onnx", "cpu", "fp32"), Choice("torch", "cpu", "fp32")]
+CPU = [EngineChoice("onnx", "cpu", "fp32"), EngineChoice("torch", "cpu", "fp32")]
 TOLERANCE = 1e-4
 
 
@@ -63,7 +64,7 @@ def noise(tmp_path):
 def test_lite0_equals_the_plain_loop(tmp_path, noise, choice):
     backbone, levels = find_backbone("efficientnet-lite0"), tuple(range(1, 10))
     checkpoint = find_checkpoint(backbone, None)
-    engine = build_engine(choice, backbone, "tf", levels, checkpoint, tmp_path)
+    engine = build_engine(choice, ResolvedNetwork(backbone, "tf", levels, checkpoint), tmp_path)
     squares = squares_of(noise, 224)
     assert difference(engine.run(squares), plain_loop(backbone, "tf", levels, checkpoint, squares)) < TOLERANCE
 
@@ -80,7 +81,7 @@ def b4_by_the_plain_loop(mvtec, weights):
 @pytest.mark.parametrize("choice", CPU, ids=lambda choice: choice.engine)
 def test_b4_on_real_images_equals_the_plain_loop(tmp_path, b4_by_the_plain_loop, choice):
     network, squares, expected = b4_by_the_plain_loop
-    engine = build_engine(choice, *network, tmp_path)
+    engine = build_engine(choice, ResolvedNetwork(*network), tmp_path)
     assert difference(engine.run(squares), expected) < TOLERANCE
 
 
@@ -89,7 +90,9 @@ def test_b4_on_real_images_equals_the_plain_loop(tmp_path, b4_by_the_plain_loop,
 def test_cuda_equals_the_plain_loop(tmp_path, noise, precision, tolerance):
     backbone, levels = find_backbone("efficientnet-lite0"), tuple(range(1, 10))
     checkpoint = find_checkpoint(backbone, None)
-    engine = build_engine(Choice("torch", "cuda", precision), backbone, "tf", levels, checkpoint, tmp_path)
+    engine = build_engine(
+        EngineChoice("torch", "cuda", precision), ResolvedNetwork(backbone, "tf", levels, checkpoint), tmp_path
+    )
     squares = squares_of(noise, 224)
     assert difference(engine.run(squares), plain_loop(backbone, "tf", levels, checkpoint, squares)) < tolerance
 
@@ -97,8 +100,9 @@ def test_cuda_equals_the_plain_loop(tmp_path, noise, precision, tolerance):
 def test_bf16_is_near_and_not_the_same(tmp_path, noise):
     backbone = find_backbone("efficientnet-lite0")
     checkpoint = find_checkpoint(backbone, None)
-    choice = Choice("torch", "cpu", "bf16")
-    features = build_engine(choice, backbone, "tf", (7,), checkpoint, tmp_path).run(squares_of(noise, 224))
+    choice = EngineChoice("torch", "cpu", "bf16")
+    network = ResolvedNetwork(backbone, "tf", (7,), checkpoint)
+    features = build_engine(choice, network, tmp_path).run(squares_of(noise, 224))
     expected = plain_loop(backbone, "tf", (7,), checkpoint, squares_of(noise, 224))
     assert features[7].dtype == np.float32
     assert TOLERANCE < difference(features, expected) < 0.3
@@ -133,7 +137,7 @@ def test_folding_leaves_no_batch_norm_and_the_same_features(name):
 @pytest.fixture
 def graph(tmp_path):
     backbone = find_backbone("efficientnet-lite0")
-    return lambda: load_graph(backbone, "tf", (1, 5), find_checkpoint(backbone, None), tmp_path)
+    return lambda: load_graph(ResolvedNetwork(backbone, "tf", (1, 5), find_checkpoint(backbone, None)), tmp_path)
 
 
 def test_an_images_features_depend_neither_on_its_neighbours_nor_on_threads_to_the_bit(graph, noise):
@@ -162,26 +166,21 @@ def test_other_networks_export_to_the_same_features(tmp_path, noise, name):
     torch.manual_seed(0)
     tensors = create_model(backbone).state_dict()
     checkpoint = Checkpoint("random", Path("random"), "0" * 64, tensors)
-    levels, padding = tuple(range(1, backbone.n_levels + 1)), backbone.paddings[0]
+    levels = tuple(range(1, backbone.n_levels + 1))
+    resolved = ResolvedNetwork(backbone, backbone.paddings[0], levels, checkpoint)
     squares = squares_of(noise, backbone.input_size)
     with torch.inference_mode():
-        network = build_network(backbone, padding, levels, checkpoint)
+        network = build_network(resolved)
         expected = [level.numpy() for level in network(normalise(torch.from_numpy(squares), backbone))]
     for choice in CPU:
-        engine = build_engine(choice, backbone, padding, levels, checkpoint, tmp_path)
+        engine = build_engine(choice, resolved, tmp_path)
         assert difference(engine.run(squares), dict(zip(levels, expected, strict=True))) < TOLERANCE
 
 
 def test_a_network_that_cannot_be_exported_is_an_error_that_names_the_other_engine(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
     with pytest.raises(UserError, match=r"efficientnet-lite0 cannot be exported .*division by zero.*--engine torch"):
-        load_graph(
-            find_backbone("efficientnet-lite0"),
-            "tf",
-            (1,),
-            find_checkpoint(find_backbone("efficientnet-lite0"), None),
-            tmp_path,
-        )
+        load_graph(resolve(NetworkOptions("efficientnet-lite0", "1")), tmp_path)
 
 
 def test_what_a_process_killed_at_the_export_left_goes_with_the_next_export(tmp_path, graph):
@@ -259,7 +258,7 @@ def test_tf32_is_for_convolutions_and_matrix_products_and_for_the_run_only(befor
 )
 def test_auto_is_onnx_on_a_cpu_and_torch_on_cuda(monkeypatch, options, cuda, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert choose_engine(*options) == Choice(*expected)
+    assert choose_engine(*options) == EngineChoice(*expected)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ import pytest
 import torch
 from sklearn.model_selection import KFold
 
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.training.autoencoder import (
     Reconstruction,
     autoencoder_folds,
@@ -13,9 +15,7 @@ from gaussad_cli.training.autoencoder import (
     without_noise,
 )
 from gaussad_cli.training.components import cca_score
-from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.augment import Augmentation, read_rules
-from tests.comparators import tiny
+from tests.training import tiny
 from tests.comparators.test_training import data  # noqa: F401 (a fixture)
 
 

@@ -8,6 +8,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from gaussad_cli.backbones.registry import find_backbone
 from gaussad_cli.backbones.weights import find_checkpoint
+from gaussad_cli.errors import UserError
 from gaussad_cli.training.classifier import (
     build_classifier,
     classifier_folds,
@@ -16,8 +17,7 @@ from gaussad_cli.training.classifier import (
     pretrained_classifier,
     unfold_batch_norm,
 )
-from gaussad_cli.errors import UserError
-from tests.comparators import tiny
+from tests.training import tiny
 from tests.comparators.test_training import data  # noqa: F401 (a fixture)
 
 

@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
-from gaussad_cli.training.components import cca_score, largest_component, smallest_anomaly
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.training.components import cca_score, largest_component, smallest_anomaly
 
 EIGHT = np.ones((3, 3))
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from gaussad_cli.training.loop import EpochRow, best_epoch, cut, is_over, read_state, settle_batch_norm
 from gaussad_cli.errors import Interrupted, UserError
-from tests.comparators import tiny
+from gaussad_cli.training.loop import EpochRow, best_epoch, cut, is_over, read_state, settle_batch_norm
+from tests.training import tiny
 from tests.conftest import write_image
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from gaussad_cli.datasets.index import find_categories
+from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.training.autoencoder import train_autoencoder, unit_range
 from gaussad_cli.training.classifier import train_classifier
 from gaussad_cli.training.loop import Network, TrainingOptions
-from gaussad_cli.datasets.index import find_categories
-from gaussad_cli.extraction.augment import Augmentation, read_rules
 
 SIZE = 16
 
