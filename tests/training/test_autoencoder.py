@@ -16,7 +16,7 @@ from gaussad_cli.training.autoencoder import (
 )
 from gaussad_cli.training.components import cca_score
 from tests.training import tiny
-from tests.comparators.test_training import data  # noqa: F401 (a fixture)
+from tests.training.test_loop import data  # noqa: F401 (a fixture)
 
 
 def test_the_network_is_a_resnet_18_a_bottleneck_of_32_and_the_way_back():

@@ -18,7 +18,7 @@ from gaussad_cli.training.classifier import (
     unfold_batch_norm,
 )
 from tests.training import tiny
-from tests.comparators.test_training import data  # noqa: F401 (a fixture)
+from tests.training.test_loop import data  # noqa: F401 (a fixture)
 
 
 def test_folds_are_the_protocols():

@@ -10,8 +10,8 @@ import torch
 
 from gaussad_cli.errors import Interrupted, UserError
 from gaussad_cli.training.loop import EpochRow, best_epoch, cut, is_over, read_state, settle_batch_norm
-from tests.training import tiny
 from tests.conftest import write_image
+from tests.training import tiny
 
 
 @pytest.fixture(scope="module")
