@@ -62,8 +62,8 @@ def record(folder: Path, data: Path) -> None:
         gaussad(folder, "predict", f"{name}.gaussad", asked, out=f"predict-{name}.csv")
     gaussad(folder, "update", "all.gaussad", "--normal", data / "screw/test/good", "--out", "more.gaussad")
     gaussad(folder, "predict", "more.gaussad", asked, out="predict-more.csv")
-    one = asked / "thread_side" / "000.png"
-    gaussad(folder, "explain", "all.gaussad", one, "--json", "--out", "explained", out="explain.json")
+    image = min((asked / "thread_side").iterdir())
+    gaussad(folder, "explain", "all.gaussad", image, "--json", "--out", "explained", out="explain.json")
     gaussad(folder, *AUTOENCODER, "--data", data, "--cache", "whole", "--out", "whole/results")
     process = _start(folder, (*AUTOENCODER, "--data", data, "--cache", "half", "--out", "none"), subprocess.DEVNULL)
     while process.poll() is None and not any((folder / "half").rglob("fold_1.pt")):
