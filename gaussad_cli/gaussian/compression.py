@@ -31,6 +31,27 @@ class Compression:
 
 
 NO_COMPRESSION = Compression()
+DEFAULT_VAR = {"pca": 0.99, "npca": 0.01}  # the columns PCA 99 % and NPCA 1 % of Table III
+
+
+def choose_compression(mode: str, var: float | None = None) -> Compression:
+    """Return the compression of a mode by name; `var` None: the mode's default.
+
+    Raises
+    ------
+    ValueError
+        If the mode is unknown, or `var` is no share of the variance, or goes with no mode.
+    """
+    if mode == "all":
+        if var is not None:
+            raise ValueError("var goes with the modes pca and npca: say which")
+        return NO_COMPRESSION
+    if mode not in ("pca", "npca"):
+        raise ValueError(f"unknown mode '{mode}', known are all, pca, npca")
+    share = DEFAULT_VAR[mode] if var is None else var
+    if not 0.0 < share < 1.0:
+        raise ValueError(f"var is {share:g}, but a share of the variance lies between 0 and 1")
+    return Compression("pca" if mode == "pca" else "npca", share)
 
 
 def component_range(eigenvalues: Array, compression: Compression) -> tuple[int, int]:
