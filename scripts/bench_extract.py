@@ -54,8 +54,9 @@ from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resol
 from gaussad_cli.backbones.weights import load_levels
 from gaussad_cli.datasets.index import SPLITS, Category, ImageFile, find_categories
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
+from gaussad_cli.evaluation.evaluate import evaluate_dataset
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
+from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.extraction import store
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.decode import read_squares

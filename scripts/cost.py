@@ -58,7 +58,8 @@ import json, resource, sys, time
 from pathlib import Path
 import numpy as np
 from gaussad_cli.backbones.registry import find_backbone
-from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
+from gaussad_cli.evaluation.evaluate import evaluate_dataset
+from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from gaussad_cli.extraction.store import ImageEntry, Manifest, Recipe, split_folder, write_features
 

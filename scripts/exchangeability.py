@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from gaussad_cli.datasets.folds import held_out_parts, training_folds
-from gaussad_cli.evaluation.calibration import METHODS, calibrate
+from gaussad_cli.evaluation.calibration import METHODS, ThresholdsWanted, calibrate
 from gaussad_cli.evaluation.scorings import Fold, Scored, Scoring, score_all
 from gaussad_cli.extraction.store import read_features, read_manifest
 from gaussad_cli.gaussian.spectrum import fit_spectrum
@@ -39,7 +39,8 @@ def achieved(features: NDArray[Any], repeats: int) -> dict[tuple[str, float], fl
             scored = _score(rest[fitted], np.concatenate([aside, rest[part]]))
             test.append(Scored(scored.distance[: len(aside)], scored.dim, None))
             held_out.append(Scored(scored.distance[len(aside) :], scored.dim, None))
-        for row in calibrate(METHODS, TARGETS, test, held_out, np.zeros(len(aside), dtype=bool), is_gaussian=True):
+        wanted, none = ThresholdsWanted(METHODS, TARGETS), np.zeros(len(aside), dtype=bool)
+        for row in calibrate(wanted, test, held_out, none, is_gaussian=True):
             rates.setdefault((str(row["method"]), float(str(row["target"]))), []).append(float(str(row["fpr"])))
     return {key: float(np.mean(values)) for key, values in rates.items()}
 

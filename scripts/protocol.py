@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gaussad_cli.evaluation.category import open_category
 from gaussad_cli.evaluation.evaluate import evaluate_category
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from gaussad_cli.extraction import store
@@ -35,7 +36,7 @@ def compare(folder: Path) -> pd.DataFrame:
     )
     anomalous = np.array([image.label != "good" for image in splits["test"].images])
     extraction = store.Extraction("", folder.parent, splits["train"].recipe)
-    ours = evaluate_category(extraction, folder.name, levels, PAPER_SCORINGS).metrics
+    ours = evaluate_category(open_category(extraction, folder.name), levels, PAPER_SCORINGS).metrics
     ours["level"] = ours["level"].map(lambda name: "sum" if name.startswith("sum") else int(name))
     ours["var"] = ours["var"].astype(float)
     frame = ours[[*KEYS, "auroc"]].rename(columns={"auroc": "ours"})

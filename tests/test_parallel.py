@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
+from gaussad_cli.evaluation.evaluate import evaluate_dataset
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
+from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.parallel import Distribution, run_tasks
 from tests.conftest import assert_user_error
 from tests.evaluation.tasks import killing, slow_square

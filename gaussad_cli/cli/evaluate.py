@@ -77,20 +77,21 @@ def evaluate(
 
     Example: gaussad evaluate --backbone wide-resnet50-2 --levels 5 --score knn --k 50
     """
-    from gaussad_cli.evaluation.calibration import choose_methods, parse_targets
-    from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, summarise, summarise_thresholds
-    from gaussad_cli.evaluation.evaluate import Calibration
+    from gaussad_cli.evaluation.calibration import ThresholdsWanted, choose_methods, parse_targets
+    from gaussad_cli.evaluation.evaluate import evaluate_dataset
     from gaussad_cli.evaluation.scorings import Setting, choose_scorings
+    from gaussad_cli.evaluation.selection import Selection
+    from gaussad_cli.evaluation.summary import summarise, summarise_thresholds
     from gaussad_cli.parallel import Distribution
 
     scorings = choose_scorings(score, Setting(mode, var, k, components, covariance))
     if fpr is not None and not threshold:
         raise UserError("--fpr goes with --threshold: say by which method, or all.")
-    calibration = Calibration(choose_methods(threshold), parse_targets(fpr)) if threshold else None
+    wanted = ThresholdsWanted(choose_methods(threshold), parse_targets(fpr)) if threshold else None
     selection = Selection(
         canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs
     )
-    outcome = evaluate_dataset(selection, scorings, out, calibration, sweep, Distribution(jobs, scheduler))
+    outcome = evaluate_dataset(selection, scorings, out, wanted, sweep, Distribution(jobs, scheduler))
     typer.echo(summarise(outcome.metrics, scorings))
     if outcome.thresholds is not None:
         typer.echo(f"\n{summarise_thresholds(outcome.thresholds)}")

@@ -108,7 +108,8 @@ def fit(
 
     Example: gaussad fit --backbone efficientnet-b4
     """
-    from gaussad_cli.evaluation.dataset import Selection, fit_dataset
+    from gaussad_cli.evaluation.evaluate import fit_dataset
+    from gaussad_cli.evaluation.selection import Selection
     from gaussad_cli.parallel import Distribution
 
     names = split_names(categories)

@@ -113,7 +113,7 @@ def after_augmentation(moments_only: bool, epochs: int) -> Callable[[Path], None
         return None
     if not epochs:
         raise UserError("--moments-only goes with --epochs: the features of the images as they are are always kept.")
-    from gaussad_cli.evaluation.dataset import fit_and_forget
+    from gaussad_cli.evaluation.evaluate import fit_and_forget
 
     return fit_and_forget
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import stats
 
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.evaluation.metrics import auroc, binomial_interval
-from gaussad_cli.evaluation.scorings import Scored
+from gaussad_cli.evaluation.scorings import Scored, Scoring
 from gaussad_cli.gaussian import thresholds
 from gaussad_cli.gaussian.moments import Array
 
@@ -62,15 +63,34 @@ def parse_targets(text: str | None) -> tuple[float, ...]:
     return targets
 
 
+@dataclass(frozen=True)
+class ThresholdsWanted:
+    """Which thresholds are wanted.
+
+    Attributes
+    ----------
+    methods : of :data:`METHODS`
+    targets : false-positive rates
+    scorings : only for these; None: for every scoring that is evaluated
+    """
+
+    methods: tuple[str, ...]
+    targets: tuple[float, ...]
+    scorings: tuple[Scoring, ...] | None = None
+
+    def among(self, scorings: Sequence[Scoring]) -> list[Scoring]:
+        """Return those of the scorings that get thresholds."""
+        return [scoring for scoring in scorings if self.scorings is None or scoring in self.scorings]
+
+
 def calibrate(
-    methods: Sequence[str],
-    targets: Sequence[float],
+    wanted: ThresholdsWanted,
     test: Sequence[Scored],
     held_out: Sequence[Scored],
     anomalous: NDArray[np.bool_],
     is_gaussian: bool,
 ) -> list[dict[str, object]]:
-    """Return a row per method, target and fold.
+    """Return a row per method, target and fold; none where the score is undefined.
 
     Parameters
     ----------
@@ -79,14 +99,14 @@ def calibrate(
     is_gaussian : whether the chi-square law speaks of this score: it does of one level's Mahalanobis distance
     """
     if any(np.isnan(fold.distance).any() for fold in (*test, *held_out)):
-        return []  # the score is undefined
+        return []
     rows: list[dict[str, object]] = []
     drift, p = exchangeability([fold.distance[~anomalous] for fold in test], [fold.distance for fold in held_out])
-    for method in methods:
+    for method in wanted.methods:
         if method == "chi2" and not is_gaussian:
             continue
         flags = _cross_flags if method == "cross-conformal" else partial(_flags, method)
-        for fold, n, target, threshold, flagged in flags(targets, test, held_out):
+        for fold, n, target, threshold, flagged in flags(wanted.targets, test, held_out):
             key = {"method": method, "target": target, "fold": fold, "n_held_out": n, "threshold": threshold}
             rows.append({**key, **_rates(flagged, anomalous), "drift": drift, "drift_p": p})
     return rows

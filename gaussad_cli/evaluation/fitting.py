@@ -20,33 +20,30 @@ SPECTRUM_VERSION = 4  # raise it when the same features would give another spect
 CHUNK_ROWS = 512  # features in memory at a time, of augmented images
 
 
-def fit_level(category: Path, level: int) -> tuple[list[Spectrum], bool]:
-    """Return the spectra of a level's folds, and whether they had to be fitted.
-
-    Fitted ones are written beside the features. A cache that cannot be written (a shared one, say) does not keep
-    anybody from evaluating: :func:`store_spectra` is where that is an error.
+def level_spectra(category: Path, train: store.Manifest, level: int) -> tuple[list[Spectrum], bool]:
+    """Return the spectra of a level's folds, read where they are stored and else fitted, and whether they were fitted.
 
     Parameters
     ----------
     category : the category's folder in the cache
+    train : the manifest of its training features
 
     Raises
     ------
     UserError
         If the features are missing or damaged, or there are fewer images than folds.
     """
-    train = category / "train"
-    manifest = store.read_manifest(train)
-    source = _source(manifest, level)
-    if spectra := _read(category, level, source, manifest.levels[level].shape[-1]):
+    source = _source(train, level)
+    if spectra := _read(category, level, source, train.levels[level].shape[-1]):
         return spectra, False
-    features = store.read_features(train, manifest, level)
+    folder = category / "train"
+    features = store.read_features(folder, train, level)
     if len(features) < N_FOLDS:
-        raise UserError(f"{train} has {len(features)} training images, the {N_FOLDS} folds need at least {N_FOLDS}.")
+        raise UserError(f"{folder} has {len(features)} training images, the {N_FOLDS} folds need at least {N_FOLDS}.")
     # One thread, however many there are: sums are then the same on every machine, and whatever --jobs (which use them).
     with threadpool_limits(1, user_api="blas"):
         if isinstance(features, np.memmap):
-            return _fit_streamed(train, manifest, level, features), True
+            return _fit_streamed(folder, train, level, features), True
         return [fit_spectrum(features[fold]) for fold in training_folds(len(features))], True
 
 
@@ -72,15 +69,15 @@ def _chunks(features: store.Features, images: NDArray[np.intp]) -> Chunks:
     return chunks
 
 
-def store_spectra(category: Path, level: int, spectra: list[Spectrum]) -> None:
-    """Write the spectra of a level's folds.
+def store_spectra(category: Path, train: store.Manifest, level: int, spectra: list[Spectrum]) -> None:
+    """Write the spectra of a level's folds beside the features that they were fitted to.
 
     Raises
     ------
     UserError
         If the cache cannot be written.
     """
-    arrays = {"source": np.array(_source(store.read_manifest(category / "train"), level))}
+    arrays = {"source": np.array(_source(train, level))}
     for fold, spectrum in enumerate(spectra):
         arrays |= {f"{fold}_{name}": np.asarray(value) for name, value in vars(spectrum).items()}
     store.write_arrays(store.spectra_path(category, level), arrays)

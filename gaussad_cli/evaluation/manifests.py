@@ -19,6 +19,7 @@ import pandas as pd
 
 from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
 from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation.category import OpenCategory
 from gaussad_cli.extraction import store
 from gaussad_cli.files import write_json
 
@@ -86,7 +87,7 @@ class Record:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ResultsManifest:
     """What the rows of one backbone and key were made of; `recipe` and `folds` are JSON-able."""
 
     dataset: str
@@ -100,36 +101,18 @@ class Manifest:
 # --- making them ---
 
 
-def of_extraction(
-    extraction: store.Extraction, category: str, metrics: pd.DataFrame, settings: Mapping[str, Any] | None = None
-) -> Manifest:
-    """Return the manifest of a category's rows that were computed from extracted features.
-
-    Parameters
-    ----------
-    metrics : the rows
-    settings : of a comparator
-
-    Raises
-    ------
-    UserError
-        If the cache's manifests cannot be read.
-    """
-    images = {}
-    for split in SPLITS:
-        folder = extraction.split(category, split)
-        entries = store.read_manifest(folder).images
-        images[split] = Images.of(((i.name, i.label, i.sha256) for i in entries), _versions_of_features(folder))
-    origin = Origin(images, store.versions(), settings or {})
+def of_extraction(category: OpenCategory, metrics: pd.DataFrame) -> ResultsManifest:
+    """Return the manifest of a category's rows (`metrics`) that were computed from extracted features."""
+    images = {
+        split: Images.of(((i.name, i.label, i.sha256) for i in manifest.images), _texts(manifest.versions))
+        for split, manifest in (("train", category.train), ("test", category.test))
+    }
+    extraction = category.extraction
     recipe = dataclasses.asdict(extraction.recipe)
-    records = {category: (Record(origin, cells_of(metrics)),)}
-    return Manifest(extraction.dataset, extraction.recipe.backbone, extraction.recipe.key, recipe, KFOLD, records)
-
-
-def _versions_of_features(folder: Path) -> dict[str, str]:
-    """Return the versions in a split's manifest, which was just found whole."""
-    content = json.loads((folder / store.MANIFEST).read_text("utf-8"))
-    return _texts(content.get("versions") or {})
+    records = {category.name: (Record(Origin(images, store.versions()), cells_of(metrics)),)}
+    return ResultsManifest(
+        extraction.dataset, extraction.recipe.backbone, extraction.recipe.key, recipe, KFOLD, records
+    )
 
 
 def of_training(
@@ -138,7 +121,7 @@ def of_training(
     labels: Mapping[str, str],
     metrics: pd.DataFrame,
     folds: Mapping[str, Any],
-) -> Manifest:
+) -> ResultsManifest:
     """Return the manifest of a category's rows by networks that were trained on its images.
 
     Parameters
@@ -159,7 +142,9 @@ def of_training(
     settings = {name: content.pop(name) for name in ("objective", "augmentation")}
     recipe = {name: identity[name] for name in ("backbone", "weights", "padding")} | content
     records = {category: (Record(Origin(images, store.versions(), settings), cells_of(metrics)),)}
-    return Manifest(str(identity["dataset"]), str(identity["backbone"]), str(identity["key"]), recipe, folds, records)
+    return ResultsManifest(
+        str(identity["dataset"]), str(identity["backbone"]), str(identity["key"]), recipe, folds, records
+    )
 
 
 def cells_of(metrics: pd.DataFrame) -> tuple[Cell, ...]:
@@ -174,7 +159,7 @@ def _order(cell: Cell) -> tuple[str, str, float, bool, int, str]:
     return cell.score, cell.mode, -(cell.var or 0.0), not number, number, cell.level
 
 
-def merge(old: Manifest | None, new: Manifest) -> Manifest:
+def merge(old: ResultsManifest | None, new: ResultsManifest) -> ResultsManifest:
     """Return both; where they hold the same cells, the new ones."""
     if old is None:
         return dataclasses.replace(new, categories={name: _alike(r) for name, r in new.categories.items()})
@@ -196,12 +181,12 @@ def _alike(records: Iterable[Record]) -> tuple[Record, ...]:
 # --- files ---
 
 
-def path_of(folder: Path, manifest: Manifest) -> Path:
+def path_of(folder: Path, manifest: ResultsManifest) -> Path:
     """Return where a manifest belongs; `folder` is the data set's in the results."""
     return folder / FOLDER / f"{store.backbone_folder(manifest.backbone)}-{manifest.key}.json"
 
 
-def add(folder: Path, new: Manifest) -> Manifest:
+def add(folder: Path, new: ResultsManifest) -> ResultsManifest:
     """Return what a manifest will be with new cells; `folder` is the data set's in the results.
 
     Raises
@@ -213,7 +198,7 @@ def add(folder: Path, new: Manifest) -> Manifest:
     return merge(read(path) if path.exists() else None, new)
 
 
-def write(folder: Path, manifest: Manifest) -> None:
+def write(folder: Path, manifest: ResultsManifest) -> None:
     """Write a manifest; `folder` is the data set's in the results.
 
     Raises
@@ -226,7 +211,7 @@ def write(folder: Path, manifest: Manifest) -> None:
     write_json(path_of(folder, manifest), store.sealed(content))
 
 
-def read(path: Path) -> Manifest:
+def read(path: Path) -> ResultsManifest:
     """Read a manifest.
 
     Raises
@@ -240,7 +225,7 @@ def read(path: Path) -> Manifest:
             raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_REMEDY}")
         if content != store.sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_REMEDY}")
-        return Manifest(
+        return ResultsManifest(
             dataset=str(content["dataset"]),
             backbone=str(content["backbone"]),
             key=str(content["key"]),
@@ -287,7 +272,7 @@ def _texts(versions: Mapping[str, Any]) -> dict[str, str]:
 Facts = dict[tuple[str, str], str]  # what, category ("" for all) -> value
 
 
-def facts(manifest: Manifest, cells: Mapping[str, Sequence[Cell]]) -> Facts:
+def facts(manifest: ResultsManifest, cells: Mapping[str, Sequence[Cell]]) -> Facts:
     """Return everything that a manifest says of these cells, by category, one short text per fact.
 
     Where cells of a category came of different images or versions, the fact names all of them.

@@ -18,6 +18,7 @@ import pandas as pd
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests
+from gaussad_cli.evaluation.rows import CategoryRows
 from gaussad_cli.files import locked, write_whole
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
@@ -25,7 +26,7 @@ EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # what tells o
 IDENTITY = ["dataset", "category", *EXTRACTION, "level", "score", "mode", "var"]
 RATES = [f"{rate}_{sigma}s" for sigma in SIGMAS for rate in ("fpr", "tpr")]
 METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES]
-SCORES = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}" for fold in range(5))]
+SCORES_COLUMNS = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}" for fold in range(5))]
 
 THRESHOLDS = [
     *IDENTITY,
@@ -47,15 +48,7 @@ def thresholds_path(results: Path, dataset: str) -> Path:
 
 
 def save(
-    results: Path,
-    dataset: str,
-    category: str,
-    metrics: pd.DataFrame,
-    scores: pd.DataFrame,
-    thresholds: pd.DataFrame | None = None,
-    histories: pd.DataFrame | None = None,
-    sweeps: pd.DataFrame | None = None,
-    manifest: manifests.Manifest | None = None,
+    results: Path, dataset: str, category: str, rows: CategoryRows, manifest: manifests.ResultsManifest | None = None
 ) -> None:
     """Put a category's rows into the results: rows of the same identity are replaced, no others touched.
 
@@ -68,22 +61,25 @@ def save(
     UserError
         If existing files are not gaussad's, or the folder cannot be written.
     """
-    with locked([results / dataset]):  # what another process merges meanwhile would be lost
+    folder = results / dataset
+    files = {
+        folder / "scores" / f"{category}.csv": (rows.scores, SCORES_COLUMNS),
+        thresholds_path(results, dataset): (rows.thresholds, THRESHOLDS),
+        folder / "histories.csv": (rows.histories, HISTORIES),
+        folder / "sweeps.csv": (rows.sweeps, SWEEPS),
+        metrics_path(results, dataset): (rows.metrics, METRICS),
+    }
+    with locked([folder]):  # what another process merges meanwhile would be lost
         # First, and written last: where it is damaged, there are no rows either.
-        merged = None if manifest is None else manifests.add(results / dataset, manifest)
-        _merge(results / dataset / "scores" / f"{category}.csv", scores, SCORES)
-        if thresholds is not None:
-            _merge(thresholds_path(results, dataset), thresholds, THRESHOLDS)
-        if histories is not None:
-            _merge(results / dataset / "histories.csv", histories, HISTORIES)
-        if sweeps is not None:
-            _merge(results / dataset / "sweeps.csv", sweeps, SWEEPS)
-        _merge(metrics_path(results, dataset), metrics, METRICS)
+        merged = None if manifest is None else manifests.add(folder, manifest)
+        for path, (frame, columns) in files.items():
+            if frame is not None:
+                _merge(path, frame, columns)
         if merged is not None:
-            manifests.write(results / dataset, merged)
+            manifests.write(folder, merged)
 
 
-def read_manifests(results: Path, dataset: str) -> list[manifests.Manifest]:
+def read_manifests(results: Path, dataset: str) -> list[manifests.ResultsManifest]:
     """Read all manifests of a data set, in the order of their files' names; none if results are older than manifests.
 
     Raises
@@ -121,7 +117,7 @@ def read_scores(results: Path, dataset: str, category: str) -> pd.DataFrame:
     UserError
         If the file is damaged.
     """
-    return _read_if_there(results / dataset / "scores" / f"{category}.csv", SCORES)
+    return _read_if_there(results / dataset / "scores" / f"{category}.csv", SCORES_COLUMNS)
 
 
 def read_thresholds(results: Path, dataset: str) -> pd.DataFrame:

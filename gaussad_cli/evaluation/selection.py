@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from gaussad_cli.backbones.registry import BACKBONES, TIMM, format_levels, parse_levels
+from gaussad_cli.backbones.registry import BACKBONES, TIMM
 from gaussad_cli.errors import UserError, did_you_mean
-from gaussad_cli.extraction.store import Extraction, find_extractions, read_manifest
+from gaussad_cli.extraction.store import Extraction, find_extractions
 
 
-def select_extraction(
-    cache: Path,
-    backbone: str,
-    dataset: str | None = None,
-    padding: str | None = None,
-    key: str | None = None,
-    epochs: int | None = None,
-) -> Extraction:
-    """Return the one extraction in the cache that the options leave; of images as they are if epochs are not asked for.
+@dataclass(frozen=True)
+class Selection:
+    """Which cached features are meant: the options that `fit` and `evaluate` share; see their help."""
+
+    backbone: str
+    cache: Path
+    dataset: str | None = None
+    categories: Sequence[str] | None = None
+    levels: str | None = None
+    padding: str | None = None
+    key: str | None = None
+    epochs: int | None = None
+
+
+def select_extraction(selection: Selection) -> Extraction:
+    """Return the one extraction in the cache that is meant; of images as they are if epochs are not asked for.
 
     Raises
     ------
     UserError
         If there is none (says what to run) or several (says how to choose).
     """
-    found = find_extractions(cache, backbone, dataset)
-    left = [e for e in found if padding in (None, e.recipe.padding) and e.folder.name.startswith(key or "")]
-    if epochs is not None or key is None:
-        left = [e for e in left if e.recipe.epochs == (epochs or 0)]
+    backbone, cache, key = selection.backbone, selection.cache, selection.key
+    found = find_extractions(cache, backbone, selection.dataset)
+    left = [e for e in found if selection.padding in (None, e.recipe.padding) and e.folder.name.startswith(key or "")]
+    if selection.epochs is not None or key is None:
+        left = [e for e in left if e.recipe.epochs == (selection.epochs or 0)]
     if len(left) == 1:
         return left[0]
     if left:
@@ -36,8 +45,8 @@ def select_extraction(
     if found:
         raise UserError(f"no {backbone} features with these options in {cache}. There are: {_listed(found)}.")
     known = backbone in BACKBONES or backbone.startswith(TIMM)
-    hint = "" if known else f" '{backbone}' is no known backbone.{did_you_mean(backbone, BACKBONES)}"
-    of = f" of dataset '{dataset}'" if dataset else ""
+    hint = "" if known else f" gaussad knows no backbone '{backbone}'.{did_you_mean(backbone, BACKBONES)}"
+    of = f" of dataset '{selection.dataset}'" if selection.dataset else ""
     raise UserError(
         f"no features by {backbone}{of} in {cache}.{hint} "
         f"Run first: gaussad extract --data DIR --backbone {backbone} --cache {cache}"
@@ -60,31 +69,6 @@ def select_categories(extraction: Extraction, chosen: Sequence[str] | None) -> l
                 f"There are: {', '.join(there)}."
             )
     return [name for name in there if chosen is None or name in chosen]
-
-
-def select_levels(extraction: Extraction, category: str, levels: str | None) -> tuple[int, ...]:
-    """Return the wanted levels of a category, or all that are extracted in both splits.
-
-    Raises
-    ------
-    UserError
-        If a wanted level is out of range or not extracted.
-    """
-    manifests = [read_manifest(extraction.split(category, split)) for split in ("train", "test")]
-    there = tuple(sorted(set(manifests[0].levels) & set(manifests[1].levels)))
-    if not there:
-        raise UserError(
-            f"category '{category}' has no level in both splits in {extraction.folder}. Run gaussad extract."
-        )
-    if levels is None:
-        return there
-    wanted = parse_levels(levels, extraction.recipe.n_levels)
-    if not set(wanted) <= set(there):
-        raise UserError(
-            f"category '{category}' has levels {format_levels(there)} of {extraction.recipe.backbone} extracted, not "
-            f"{levels}. Run: gaussad extract with --levels {levels}, or evaluate with --levels {format_levels(there)}."
-        )
-    return wanted
 
 
 def _several(found: Sequence[Extraction]) -> str:

@@ -9,9 +9,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from gaussad_cli.datasets.index import NORMAL
-from gaussad_cli.evaluation.evaluate import identify, read_spectra, read_test_features
+from gaussad_cli.evaluation.category import OpenCategory, read_test
 from gaussad_cli.evaluation.metrics import auroc
+from gaussad_cli.evaluation.rows import identify
+from gaussad_cli.evaluation.scorings import MAHALANOBIS
 from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.distances import project
 from gaussad_cli.gaussian.spectrum import Spectrum
@@ -21,28 +22,20 @@ POINTS = 40  # numbers of components per level, at most
 _WAYS = {"pca": sweep_leading, "npca": sweep_trailing}
 
 
-def sweep_category(extraction: store.Extraction, category: str, levels: Sequence[int]) -> pd.DataFrame:
-    """Return rows for `sweeps.csv`: per level, mode and number of kept components, the mean AUROC over folds.
+def sweep_level(category: OpenCategory, level: int, spectra: Sequence[Spectrum]) -> pd.DataFrame:
+    """Return rows for `sweeps.csv`: per mode and number of kept components, the mean AUROC over folds.
 
     Raises
     ------
     UserError
-        If cached features are missing, damaged or not finite.
+        If the cached test features are missing, damaged or not finite.
     """
-    images = store.read_manifest(extraction.split(category, "test")).images
-    anomalous = np.array([image.label != NORMAL for image in images])
-    rows = []
-    for level in levels:
-        spectra = read_spectra(extraction.folder / category, level)
-        test = read_test_features(extraction.split(category, "test"), spectra, level)
-        key = {**identify(extraction, category), "level": str(level), "score": "mahalanobis", "var": None}
-        rows += [{**key, **row} for row in _sweep_level(spectra, test, anomalous)]
-    return pd.DataFrame(rows)
+    test = read_test(category, level, spectra[0].dim)
+    key = {**identify(category), "level": str(level), "score": MAHALANOBIS, "var": None}
+    return pd.DataFrame([{**key, **row} for row in _sweep(spectra, test, category.anomalous)])
 
 
-def _sweep_level(
-    spectra: Sequence[Spectrum], test: store.Features, anomalous: NDArray[np.bool_]
-) -> list[dict[str, object]]:
+def _sweep(spectra: Sequence[Spectrum], test: store.Features, anomalous: NDArray[np.bool_]) -> list[dict[str, object]]:
     dims = sweep_dims(min(spectrum.rank for spectrum in spectra), POINTS)
     if not dims.size:
         return []

@@ -11,10 +11,10 @@ from gaussad_cli.backbones.resolve import NetworkOptions
 from gaussad_cli.backbones.resolve import check as check_network
 from gaussad_cli.datasets.index import Category
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.calibration import TARGETS, choose_methods
-from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset, fit_and_forget
-from gaussad_cli.evaluation.evaluate import Calibration
-from gaussad_cli.evaluation.scorings import PAPER_SCORINGS, Scoring, Setting, choose_scorings
+from gaussad_cli.evaluation.calibration import TARGETS, ThresholdsWanted, choose_methods
+from gaussad_cli.evaluation.evaluate import evaluate_dataset, fit_and_forget
+from gaussad_cli.evaluation.scorings import MAHALANOBIS, PAPER_SCORINGS, Scoring, Setting, choose_scorings
+from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.experiments.config import PAPER
 from gaussad_cli.experiments.plan import EvaluationStage, ExtractionStage, Stage, TrainingStage
 from gaussad_cli.extraction.cluster import extract_on_cluster
@@ -143,8 +143,8 @@ def _evaluate(stage: EvaluationStage, setup: Setup, progress: Progress) -> None:
     selection = Selection(stage.network.backbone, setup.cache, dataset, complete, levels, key=key)
     scorings, wanted = _scorings(stage.scores), None
     if stage.thresholds:
-        calibrated = Scoring("mahalanobis")
-        wanted = Calibration(choose_methods(stage.thresholds), TARGETS, (calibrated,))
+        calibrated = Scoring(MAHALANOBIS)
+        wanted = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))
         scorings = tuple(dict.fromkeys([*scorings, calibrated]))
     sweep = PAPER in stage.scores
     outcome = evaluate_dataset(selection, scorings, setup.training.out, wanted, sweep, setup.distribution)

@@ -15,7 +15,7 @@ import platform
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from glob import escape
 from importlib import metadata
 from pathlib import Path
@@ -125,7 +125,7 @@ class LevelEntry:
 class Manifest:
     """What a split's folder holds: rows of every level file are the images, in this order.
 
-    `rules` are the augmentation's, as the category has them.
+    `rules` are the augmentation's, as the category has them; `versions` those of the libraries that made the features.
     """
 
     dataset: str
@@ -135,6 +135,7 @@ class Manifest:
     images: tuple[ImageEntry, ...]
     levels: Mapping[int, LevelEntry]
     rules: Mapping[str, Any] | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> tuple[int, ...]:
@@ -235,8 +236,6 @@ def read_manifest(folder: Path) -> Manifest:
         if content != sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_rebuild(folder)}")
         json.dumps(content, ensure_ascii=False).encode()  # results can name it all: no halves of characters
-        if not isinstance(content.get("versions"), dict):
-            raise TypeError("versions is not a mapping")
         return Manifest(
             dataset=str(content["dataset"]),
             category=str(content["category"]),
@@ -245,6 +244,7 @@ def read_manifest(folder: Path) -> Manifest:
             images=tuple(_typed(ImageEntry(**image)) for image in content["images"]),
             levels={int(level): _level_entry(entry) for level, entry in content["levels"].items()},
             rules=content.get("rules"),
+            versions=content["versions"],
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
@@ -330,9 +330,9 @@ def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _typed(entry: _Entry) -> _Entry:
     """Return what was read from JSON if its values, text and whole numbers, are of their fields' types."""
-    for field in dataclasses.fields(entry):
-        if type(getattr(entry, field.name)).__name__ != field.type:
-            raise TypeError(f"{field.name} is not {field.type}")
+    for own in dataclasses.fields(entry):
+        if type(getattr(entry, own.name)).__name__ != own.type:
+            raise TypeError(f"{own.name} is not {own.type}")
     return entry
 
 

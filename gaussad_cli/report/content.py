@@ -12,7 +12,7 @@ from tqdm import tqdm
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.calibration import per_category
-from gaussad_cli.evaluation.evaluate import SUM
+from gaussad_cli.evaluation.rows import SUM
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.report import figures
 from gaussad_cli.report.figures import Panel

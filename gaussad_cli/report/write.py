@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gaussad_cli import __version__
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.manifests import Manifest, facts
+from gaussad_cli.evaluation.manifests import ResultsManifest, facts
 from gaussad_cli.evaluation.results import metrics_path, read_manifests, read_metrics
 from gaussad_cli.files import write_whole
 from gaussad_cli.report.content import Content, gather
@@ -52,7 +52,7 @@ class Summary:
     facts: tuple[tuple[str, str], ...]
 
 
-def _summary(manifest: Manifest) -> Summary:
+def _summary(manifest: ResultsManifest) -> Summary:
     """Say once what is the same for all categories, and name the category of what is not."""
     cells = {
         name: [cell for record in records for cell in record.cells] for name, records in manifest.categories.items()

@@ -8,7 +8,7 @@ from functools import partial
 
 import pandas as pd
 
-from gaussad_cli.evaluation.evaluate import SUM
+from gaussad_cli.evaluation.rows import SUM
 from gaussad_cli.evaluation.scorings import MODES, Scoring, compression_name
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.thresholds import SIGMAS, target_fpr

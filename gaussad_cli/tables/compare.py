@@ -15,7 +15,7 @@ import pandas as pd
 
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.evaluation import results
-from gaussad_cli.evaluation.manifests import Facts, Manifest, cells_of, facts
+from gaussad_cli.evaluation.manifests import Facts, ResultsManifest, cells_of, facts
 from gaussad_cli.tables.cells import MEAN, VARIANT, Variant, variants_of
 from gaussad_cli.tables.significance import holm, sign_flip_p
 
@@ -32,9 +32,9 @@ class Side:
     folder: Path
     dataset: str
     metrics: pd.DataFrame
-    manifests: Mapping[tuple[str, str], Manifest]
+    manifests: Mapping[tuple[str, str], ResultsManifest]
 
-    def manifest(self, variant: Variant) -> Manifest | None:
+    def manifest(self, variant: Variant) -> ResultsManifest | None:
         """Return the manifest of a variant's rows; results of before manifests have none."""
         return self.manifests.get((variant.backbone, variant.key))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from gaussad_cli.evaluation.evaluate import NETWORK, SUM
+from gaussad_cli.evaluation.rows import NETWORK, SUM
 from gaussad_cli.tables.cells import (
     MEAN,
     VARIANT,

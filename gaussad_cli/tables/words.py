@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from gaussad_cli.evaluation.evaluate import SUM
+from gaussad_cli.evaluation.rows import SUM
 from gaussad_cli.tables.cells import MEAN, Cell, Table, is_partial
 
 ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 7: "VII", 8: "VIII"}

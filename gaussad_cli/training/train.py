@@ -16,8 +16,8 @@ from gaussad_cli.backbones.resolve import NetworkOptions, resolve
 from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests, results
-from gaussad_cli.evaluation.evaluate import NETWORK, score_rows, undefined_auroc
 from gaussad_cli.evaluation.metrics import auroc
+from gaussad_cli.evaluation.rows import NETWORK, CategoryRows, score_rows, undefined_auroc
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import AUTO, Compute, choose_engine
 from gaussad_cli.extraction.store import digest
@@ -159,7 +159,7 @@ def _train_all(request: TrainingRequest, kind: _Kind) -> Trained:
         scores = pd.concat([scores for _, scores in of_category], ignore_index=True)
         labels = {image.name: image.label for image in (*category.train, *category.test)}
         manifest = manifests.of_training(identity, folds[0].state.parent / RECIPE, labels, rows, kind.folds)
-        results.save(request.out, dataset, category.name, rows, scores, histories=history, manifest=manifest)
+        results.save(request.out, dataset, category.name, CategoryRows(rows, scores, histories=history), manifest)
         metrics.append(rows)
         histories.append(history)
         anomalous = np.concatenate([fold.anomalous for fold in folds])

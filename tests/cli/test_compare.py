@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from gaussad_cli.evaluation import results
+from gaussad_cli.evaluation.rows import CategoryRows
 from tests.conftest import assert_user_error
 
 CATEGORIES = {"knob": 0.9, "lid": 0.6}
@@ -24,7 +25,8 @@ def save(folder, dataset="d", shift=0.0, key="aa11", scores=("l2", "sed"), backb
             for fold in range(2)
         ]
         distances = [{**identity, "score": score, "image": "0.png", "distance": 1.0} for score in scores]
-        results.save(folder, dataset, category, pd.DataFrame(metrics), pd.DataFrame(distances))
+        rows = CategoryRows(pd.DataFrame(metrics), pd.DataFrame(distances))
+        results.save(folder, dataset, category, rows)
     return folder
 
 

@@ -50,13 +50,13 @@ def test_among_the_images(gaussad, tiny, monkeypatch):
 @pytest.mark.parametrize(
     ("command", "where", "fragment"),
     [
-        ("fit", "fit_level", "spectra"),
+        ("fit", "level_spectra", "spectra"),
         ("evaluate", "score_level", "rows of the categories before"),
         ("evaluate", "select_extraction", "--categories"),
     ],
 )
 def test_while_features_are_fitted_or_evaluated(gaussad, extracted, monkeypatch, command, where, fragment):
-    monkeypatch.setattr(f"gaussad_cli.evaluation.dataset.{where}", interrupt)
+    monkeypatch.setattr(f"gaussad_cli.evaluation.evaluate.{where}", interrupt)
     assert_interrupted(gaussad(command, *LITE0), fragment)
 
 

@@ -10,6 +10,7 @@ from gaussad_cli.evaluation.calibration import (
     ALL_CATEGORIES,
     ALL_FOLDS,
     METHODS,
+    ThresholdsWanted,
     calibrate,
     choose_methods,
     exchangeability,
@@ -38,7 +39,7 @@ def frame(rows, **identity):
 
 def test_every_method_flags_what_lies_beyond_its_threshold():
     test, held_out = folds()
-    rows = frame(calibrate(METHODS, TARGETS, test, held_out, ANOMALOUS, is_gaussian=True))
+    rows = frame(calibrate(ThresholdsWanted(METHODS, TARGETS), test, held_out, ANOMALOUS, is_gaussian=True))
     assert len(rows) == 4 * 5 * 2 + 2
     for row in rows[rows["method"] != "cross-conformal"].itertuples():
         distance = test[row.fold].distance
@@ -54,19 +55,21 @@ def test_every_method_flags_what_lies_beyond_its_threshold():
 
 def test_the_chi_square_law_says_nothing_of_other_scores():
     test, held_out = folds()
-    rows = calibrate(METHODS, TARGETS, test, held_out, ANOMALOUS, is_gaussian=False)
+    rows = calibrate(ThresholdsWanted(METHODS, TARGETS), test, held_out, ANOMALOUS, is_gaussian=False)
     assert "chi2" not in {row["method"] for row in rows}
 
 
 def test_an_undefined_score_has_no_thresholds():
     test, held_out = folds()
     test[2].distance[0] = np.nan
-    assert calibrate(METHODS, TARGETS, test, held_out, ANOMALOUS, is_gaussian=True) == []
+    assert calibrate(ThresholdsWanted(METHODS, TARGETS), test, held_out, ANOMALOUS, is_gaussian=True) == []
 
 
 def test_without_normal_test_images_rates_are_unknown_and_the_interval_is_everything():
     test, held_out = folds()
-    (row, *_) = calibrate(("conformal",), TARGETS, test, held_out, np.ones(50, dtype=bool), is_gaussian=True)
+    (row, *_) = calibrate(
+        ThresholdsWanted(("conformal",), TARGETS), test, held_out, np.ones(50, dtype=bool), is_gaussian=True
+    )
     assert np.isnan(row["fpr"])
     assert (row["fpr_low"], row["fpr_high"]) == (0.0, 1.0)
     assert np.isnan(row["drift"])
@@ -96,8 +99,8 @@ def drawn(seed, apart=0.0):
 def test_categories_are_followed_by_all_of_them_together_weighted_by_their_images():
     test, held_out = folds(1)
     fewer = [Scored(fold.distance[20:], fold.dim, None) for fold in test]  # 20 normal images, not 40
-    some = calibrate(("conformal",), (0.2,), test, held_out, ANOMALOUS, is_gaussian=True)
-    others = calibrate(("conformal",), (0.2,), fewer, held_out, ANOMALOUS[20:], is_gaussian=True)
+    some = calibrate(ThresholdsWanted(("conformal",), (0.2,)), test, held_out, ANOMALOUS, is_gaussian=True)
+    others = calibrate(ThresholdsWanted(("conformal",), (0.2,)), fewer, held_out, ANOMALOUS[20:], is_gaussian=True)
     table = per_category(pd.concat([frame(some), frame(others, category="lid")])).set_index("category")
     knob, lid, together = (table.loc[name] for name in ("knob", "lid", ALL_CATEGORIES))
     assert (knob["n_normal"], lid["n_normal"], together["n_normal"]) == (40, 20, 60)
@@ -108,7 +111,7 @@ def test_categories_are_followed_by_all_of_them_together_weighted_by_their_image
 
 def test_gaps_are_between_the_mean_rate_of_the_folds_and_the_wanted_one():
     test, held_out = folds()
-    rows = frame(calibrate(("empirical",), TARGETS, test, held_out, ANOMALOUS, is_gaussian=True))
+    rows = frame(calibrate(ThresholdsWanted(("empirical",), TARGETS), test, held_out, ANOMALOUS, is_gaussian=True))
     rates = [rows.loc[rows["target"] == target, "fpr"].mean() for target in TARGETS]
     expected = 100 * np.mean(np.abs(np.subtract(rates, TARGETS)))
     assert mean_gaps(rows).loc[("mahalanobis", "7"), "empirical"] == pytest.approx(expected)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from gaussad_cli.evaluation import cost, fitting
+from gaussad_cli.evaluation import fitting
+from gaussad_cli.experiments import cost
 from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.distances import mahalanobis, project
 from gaussad_cli.gaussian.shrinkage import shrink
@@ -23,12 +24,12 @@ def category(tmp_path):
 
 
 def test_features_too_many_for_memory_are_fitted_from_disk_to_the_same_distances(category, monkeypatch):
-    in_memory, _ = fitting.fit_level(category, 1)
+    in_memory, _ = fitting.level_spectra(category, store.read_manifest(category / "train"), 1)
     with monkeypatch.context() as patched:
         patched.setattr(store, "ON_DISK", 0)
         patched.setattr(fitting, "CHUNK_ROWS", 7)
         patched.setattr(fitting, "fit_spectrum", lambda _: pytest.fail("a fold's features were in memory together"))
-        from_disk, _ = fitting.fit_level(category, 1)
+        from_disk, _ = fitting.level_spectra(category, store.read_manifest(category / "train"), 1)
     test = np.random.default_rng(1).standard_normal((5, 8))
     for one, other in zip(in_memory, from_disk, strict=True):
         distances = [mahalanobis(project(spectrum, test), spectrum, shrink(spectrum)) for spectrum in (one, other)]
@@ -54,6 +55,6 @@ def test_one_thread_adds_up_whatever_there_are(category, monkeypatch, on_disk):
 
     monkeypatch.setattr(fitting, name, watched)
     with threadpool_limits(2, user_api="blas"):
-        fitting.fit_level(category, 1)
+        fitting.level_spectra(category, store.read_manifest(category / "train"), 1)
     assert threads
     assert set(threads) == {1}

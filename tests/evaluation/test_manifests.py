@@ -10,14 +10,15 @@ import pytest
 from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests, results
-from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
-from gaussad_cli.evaluation.manifests import Cell, Images, Manifest, Origin, Record
+from gaussad_cli.evaluation.evaluate import evaluate_dataset
+from gaussad_cli.evaluation.manifests import Cell, Images, Origin, Record, ResultsManifest
 from gaussad_cli.evaluation.scorings import Scoring
+from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.extraction import store
 from gaussad_cli.training.loop import RECIPE
 
 RECIPE_OF_NET = store.Recipe("timm:net", 3, "net-1234", "a" * 64, "native", 32)
-SMALL = Manifest(
+SMALL = ResultsManifest(
     "d",
     "b",
     "k",
@@ -189,7 +190,7 @@ def test_facts_are_of_the_wanted_cells_and_name_all_their_origins():
             Origin(images, {"scipy": "2"}, {"steps": [0.1]}), tuple(Cell("l2", "all", None, v) for v in levels)
         )
 
-    manifest = Manifest(
+    manifest = ResultsManifest(
         "d", "b", "k", {"engine": "onnx", "a": {"b_c": None}}, {"n": 5}, {"lid": (record(8, "1"), record(9, "2"))}
     )
     found = manifests.facts(manifest, {"lid": [Cell("l2", "all", None, "1")]})

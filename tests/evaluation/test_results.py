@@ -3,6 +3,7 @@ import pytest
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import results
+from gaussad_cli.evaluation.rows import CategoryRows
 
 KEY = {"dataset": "d", "category": "lid", "backbone": "b", "weights": "w", "padding": "tf", "epochs": 0, "level": "1"}
 
@@ -19,7 +20,7 @@ def scores(distance):
 
 
 def save(path, rows):
-    results.save(path, "d", "lid", rows, scores(0.1))
+    results.save(path, "d", "lid", CategoryRows(rows, scores(0.1)))
 
 
 def test_running_again_replaces_the_same_rows_and_touches_no_others(tmp_path):
@@ -58,7 +59,8 @@ def test_without_results_the_error_says_what_to_run(tmp_path):
 
 def test_with_several_data_sets_one_must_be_named(tmp_path):
     for name in ("one", "two"):
-        results.save(tmp_path, name, "lid", metrics(0.5).assign(dataset=name), scores(0.1))
+        rows = CategoryRows(metrics(0.5).assign(dataset=name), scores(0.1))
+        results.save(tmp_path, name, "lid", rows)
     with pytest.raises(UserError, match="--dataset one or two"):
         results.read_metrics(tmp_path, None)
     assert set(results.read_metrics(tmp_path, "two")["dataset"]) == {"two"}

@@ -21,9 +21,10 @@ def test_features_and_spectra_on_disk_are_as_large_as_predicted(tmp_path, epochs
     shape = (30, epochs) if epochs else (30,)
     features = {level: rng.standard_normal((*shape, dim), dtype=np.float32) for level, dim in enumerate(DIMS, start=1)}
     train = split_folder(tmp_path, "data", recipe, "knob", "train")
-    write_features(train, Manifest("data", "knob", "train", recipe, images, {}), features)
+    manifest = write_features(train, Manifest("data", "knob", "train", recipe, images, {}), features)
     for level in features:
-        fitting.store_spectra(train.parent, level, fitting.fit_level(train.parent, level)[0])
+        spectra, _ = fitting.level_spectra(train.parent, manifest, level)
+        fitting.store_spectra(train.parent, manifest, level, spectra)
     headers = 128 * len(DIMS)
     assert sum(path.stat().st_size for path in train.glob("*.npy")) == cost.feature_bytes(30, epochs, DIMS) + headers
     spectra = [np.load(spectra_path(train.parent, level)) for level in features]

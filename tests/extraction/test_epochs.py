@@ -9,8 +9,8 @@ import pytest
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import fitting
-from gaussad_cli.evaluation.dataset import fit_and_forget
-from gaussad_cli.evaluation.fitting import fit_level
+from gaussad_cli.evaluation.evaluate import fit_and_forget
+from gaussad_cli.evaluation.fitting import level_spectra
 from gaussad_cli.extraction import pipeline, store
 from gaussad_cli.extraction.augment import DEFAULT, Augmentation, read_rules
 from gaussad_cli.extraction.decode import read_squares
@@ -40,6 +40,10 @@ def folder(tmp_path, cache="cache", recipe=AUGMENTED):
 
 def features(tmp_path, level=2, **where):
     return store.read_features(folder(tmp_path, **where), store.read_manifest(folder(tmp_path, **where)), level)
+
+
+def spectra_of(split, level):
+    return level_spectra(split.parent, store.read_manifest(split), level)
 
 
 def test_every_training_image_is_there_in_every_epoch_and_no_test_image(tmp_path, tiny):
@@ -116,11 +120,11 @@ def test_a_file_is_read_once_for_several_views(tmp_path, tiny, monkeypatch):
 def test_spectra_stand_for_features_that_are_not_kept(tmp_path, tiny):
     knob = find_categories(tiny)[0]
     extractor(tmp_path, cache="kept")(knob, nothing)
-    kept, _ = fit_level(folder(tmp_path, cache="kept").parent, 2)
+    kept, _ = spectra_of(folder(tmp_path, cache="kept"), 2)
     extractor(tmp_path)(knob, nothing)
     fit_and_forget(folder(tmp_path).parent)
     assert [path.name for path in folder(tmp_path).iterdir()] == ["manifest.json"]
-    spectra, fitted = fit_level(folder(tmp_path).parent, 2)
+    spectra, fitted = spectra_of(folder(tmp_path), 2)
     assert not fitted
     for one, other in zip(spectra, kept, strict=True):
         for name in vars(one):
@@ -130,7 +134,7 @@ def test_spectra_stand_for_features_that_are_not_kept(tmp_path, tiny):
         features(tmp_path)
     store.spectra_path(folder(tmp_path).parent, 2).unlink()
     with pytest.raises(UserError, match="were not kept"):
-        fit_level(folder(tmp_path).parent, 2)
+        spectra_of(folder(tmp_path), 2)
     assert extractor(tmp_path)(knob, nothing) == 6 * EPOCHS
 
 
@@ -144,7 +148,7 @@ def test_features_that_are_not_finite_name_the_image_when_fitted(tmp_path, tiny)
     entry = replace(manifest.levels[2], sha256=store.sha256_of(path))
     store._write_manifest(folder(tmp_path), replace(manifest, levels={**manifest.levels, 2: entry}))
     with pytest.raises(UserError, match=r"NaN or infinite features for image knob/train/good/003\.png"):
-        fit_level(folder(tmp_path).parent, 2)
+        spectra_of(folder(tmp_path), 2)
 
 
 def test_memory_does_not_grow_with_the_number_of_epochs(tmp_path, monkeypatch):
@@ -173,7 +177,7 @@ def test_memory_does_not_grow_with_the_number_of_epochs(tmp_path, monkeypatch):
         extractor(tmp_path, Wide(), epochs=epochs, batch_size=32, augmentation=never)(knob, nothing)
         extracted = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        fit_level(folder(tmp_path, recipe=replace(AUGMENTED, epochs=epochs)).parent, 1)
+        spectra_of(folder(tmp_path, recipe=replace(AUGMENTED, epochs=epochs)), 1)
         peaks[epochs] = extracted, tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[80][0] < peaks[20][0] + 1e6

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import permutation_test
 
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.manifests import Cell, Images, Manifest, Origin, Record
+from gaussad_cli.evaluation.manifests import Cell, Images, Origin, Record, ResultsManifest
 from gaussad_cli.tables.cells import MEAN
 from gaussad_cli.tables.compare import Choice, Side, compare_cells, compare_sides, find_changes
 from gaussad_cli.tables.differences import SHOWN, as_csv, as_text, is_same, small
@@ -245,7 +245,7 @@ def test_few_categories_are_said_to_show_nothing_and_enough_are_not():
 def manifest(key="k1", n=8, numpy="1", **recipe):
     images = {"train": Images(n, f"{n:064x}", {}), "test": Images(6, "b" * 64, {})}
     record = Record(Origin(images, {"numpy": numpy}), (Cell("l2", "all", None, "1"),))
-    return Manifest(
+    return ResultsManifest(
         "d", "net", key, {"weights": "label", **recipe}, {"n": 5}, {"bottle": (record,), "screw": (record,)}
     )
 
