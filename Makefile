@@ -46,14 +46,19 @@ test-rest:
 parity: $(VENV)/.dev $(VENV)/.originals ## Compare every level of every backbone with the original implementations
 	$(BIN)/python scripts/parity.py
 
-lint: $(VENV)/.dev ## Check style and types
+lint: $(VENV)/.dev ## Check style and types, and that docs/cli.md is what the help says
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python scripts/cli_reference.py --check
 
 format: $(VENV)/.dev ## Put the code into the one style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Write docs/cli.md anew, from the help of the commands
+	$(BIN)/python scripts/cli_reference.py
 
 bench: $(VENV)/.dev ## Measure core and comparators against scikit-learn, and extraction against a plain loop: MVTEC=DIR
 	$(BIN)/python scripts/bench_core.py

@@ -44,6 +44,7 @@ def test_the_table_of_the_readme_is_that_of_the_committed_results():
 
 
 def test_every_link_of_the_readme_and_the_docs_leads_to_a_file():
-    for path in (ROOT / "README.md", ROOT / "results" / "README.md", *(ROOT / "docs").glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text("utf-8")):
+    pages = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "results/README.md")]
+    for path in (*pages, *(ROOT / "docs").rglob("*.md")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text("utf-8")):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
