@@ -1,4 +1,4 @@
-"""Whole files only: written to a temporary name, fsynced, renamed."""
+"""Files that are always complete (written under a temporary name, fsynced, renamed), and locks on folders."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from glob import escape
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import BaseFileLock, FileLock, Timeout
+
 from gaussad_cli.errors import UserError
 
-# Process numbers tell writers apart on one machine only, and a cache may be shared by several (or by containers).
+# Process numbers identify writers on one machine only, and several machines or containers may share a cache.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-_SURELY_OVER = 3600  # seconds since a temporary file was last written to
+_ABANDONED = 3600  # seconds without a write after which a temporary file counts as abandoned, on Windows
 _LARGEST_YAML = 1_000_000  # characters
-LOCK = ".lock"  # of a folder that a process works in
-_LOOK_AGAIN = 0.1  # seconds between two looks at a lock that another process holds
+LOCK = ".lock"  # file in a folder that a process works in; it is removed with the lock
 
 
 def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path | None = None) -> None:
-    """Call `write` on a temporary file, then put it in place: a file that is there is whole.
+    """Call `write` on a temporary file and rename it: a file that exists is always complete.
 
     Parameters
     ----------
-    scratch : folder of the temporary file, on the same disk; beside `path` if None. What a killed process leaves, it
-        leaves there, until the same file is written again.
+    scratch : folder of the temporary file, on the same disk; the folder of `path` if None. A killed process leaves its
+        temporary file there until the same file is written again.
 
     Raises
     ------
     UserError
-        If the folder cannot be written or is full; nothing is left behind.
+        If the folder cannot be written or the disk is full; nothing is left behind.
     """
     temporary = (scratch or path.parent) / f".{path.name}.{_HOST}-{os.getpid()}.tmp"
     with writing(path):
@@ -49,29 +50,22 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path 
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-    _remove_leftovers(path.name, temporary.parent)
-
-
-def _remove_leftovers(name: str, folder: Path) -> None:
-    """Remove a file's temporary ones whose writers were killed."""
-    with suppress(OSError):  # another process may be faster
-        for temporary in folder.glob(f".{escape(name)}.*.tmp"):
-            if _is_leftover(temporary):
-                temporary.unlink()
+    with suppress(OSError):  # another process may have removed it already
+        for other in temporary.parent.glob(f".{escape(path.name)}.{_HOST}-*.tmp"):
+            if _is_leftover(other):
+                other.unlink()
 
 
 def _is_leftover(temporary: Path) -> bool:
-    """Whether the process that wrote a temporary file is gone. Of another machine's, nothing is known: it stays."""
-    host, _, process = temporary.suffixes[-2].removeprefix(".").partition("-")
-    if host != _HOST or not process.isdecimal():
-        return False
-    if sys.platform == "win32":  # where to ask for a process by signal 0 is to end it, and an open file cannot go
-        return time.time() - temporary.stat().st_mtime > _SURELY_OVER
+    """Whether the process of this machine that wrote a temporary file has ended."""
+    process = temporary.stem.rpartition("-")[2]
+    if sys.platform == "win32":  # where os.kill would end the process
+        return time.time() - temporary.stat().st_mtime > _ABANDONED
     try:
         os.kill(int(process), 0)
-    except (ProcessLookupError, OverflowError):
+    except ProcessLookupError:
         return True
-    except PermissionError:  # another user's
+    except (ValueError, PermissionError):  # not a temporary file of gaussad's, or another user's process
         return False
     return False
 
@@ -139,65 +133,32 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def locked(folders: Iterable[Path], wait: bool = True) -> Iterator[bool]:
-    """Hold the locks of folders, so that no two processes do the same work there; gives whether they are held.
+    """Lock folders, so that no two processes do the same work in them; yield whether all of them are locked.
 
-    The system releases a lock with its process, however that ends: none is ever left over. Where the file system has
-    no locks, or cannot be written, the work goes on without: files are whole in any case.
+    The operating system releases the locks of a process that ends, however it ends. Where the file system has no locks
+    or cannot be written, the work goes on without them: files are written whole in any case.
 
     Parameters
     ----------
-    wait : whether to wait while other processes hold one of them; if not, False is given where they do
+    wait : whether to wait for other processes that hold a lock; if not, False is yielded when one does
     """
-    with ExitStack() as stack:
-        # In the same order in every process: no two ever wait for each other.
-        paths = sorted({folder / LOCK for folder in folders})
-        yield all(stack.enter_context(_holding(path, wait)) for path in paths)
+    with ExitStack() as held:
+        is_ours = True
+        for path in sorted({folder / LOCK for folder in folders}):  # sorted: no two processes wait for each other
+            lock = FileLock(path, blocking=wait, fallback_to_soft=False)  # a soft lock would outlive a killed process
+            try:
+                lock.acquire()
+            except Timeout:
+                is_ours = False
+                break
+            except OSError:
+                continue
+            held.callback(_release, lock, path)
+        yield is_ours
 
 
-@contextmanager
-def _holding(path: Path, wait: bool) -> Iterator[bool]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        while (file := _take(path)) is None and wait:
-            time.sleep(_LOOK_AGAIN)
-    except OSError:
-        yield True
-        return
-    try:
-        yield file is not None
-    finally:
-        if file is not None:
-            with suppress(OSError):  # Windows keeps it: it is open
-                path.unlink()
-            file.close()
-
-
-def _take(path: Path) -> IO[bytes] | None:
-    """Return a lock's file, to be held open, or None if another process holds it."""
-    while True:
-        file = path.open("ab")
-        if not _lock(file):
-            file.close()
-            return None
-        with suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return file
-        file.close()  # its holder removed it since it was opened: it locks nothing any more
-
-
-def _lock(file: IO[bytes]) -> bool:
-    """Lock an open file if no other process has; where there are no locks, everybody has it."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        return True
-    return True
+def _release(lock: BaseFileLock, path: Path) -> None:
+    """Release a lock and remove its file; filelock takes no lock on a file that was removed while it waited."""
+    with suppress(OSError):  # Windows keeps open files; filelock removes this one there
+        path.unlink()
+    lock.release()

@@ -1,14 +1,15 @@
 """Two processes on one cache: one works, the other does something else first, or waits; a killed one blocks nobody."""
 
+import errno
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import ExitStack
 
-from gaussad_cli import files
+import pytest
+
 from gaussad_cli.extraction import extract
 from gaussad_cli.files import LOCK, locked
 from tests.conftest import ROOT
@@ -24,14 +25,13 @@ def test_a_lock_is_held_by_one_at_a_time(tmp_path):
 
 
 def test_one_of_several_folders_is_enough_to_be_in_the_way(tmp_path):
-    with locked([tmp_path / "b"]), locked([tmp_path / "a", tmp_path / "b"], wait=False) as both:
-        assert not both
-    with locked([tmp_path / "a"], wait=False) as other:
-        assert other  # it was given back
+    with locked([tmp_path / "b"]), locked([tmp_path / "a", tmp_path / "b"], wait=False) as are_ours:
+        assert not are_ours
+    with locked([tmp_path / "a"], wait=False) as is_ours:
+        assert is_ours  # it was released
 
 
-def test_who_waits_goes_on_when_the_other_is_done(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_LOOK_AGAIN", 0.01)
+def test_who_waits_goes_on_when_the_other_is_done(tmp_path):
     order = []
 
     def wait():
@@ -47,6 +47,49 @@ def test_who_waits_goes_on_when_the_other_is_done(tmp_path, monkeypatch):
     assert order == ["first", "second"]
 
 
+COUNTER = """
+import sys
+from pathlib import Path
+from gaussad_cli.files import locked
+
+folder = Path(sys.argv[1])
+for _ in range(100):
+    with locked([folder]):
+        (folder / "held").touch(exist_ok=False)
+        count = int((folder / "count").read_text())
+        (folder / "count").write_text(str(count + 1))
+        (folder / "held").unlink()
+"""
+
+
+def test_of_many_processes_one_at_a_time_holds_a_lock_and_its_file_is_removed_in_the_end(tmp_path):
+    (tmp_path / "count").write_text("0")
+    command = [sys.executable, "-c", COUNTER, str(tmp_path)]
+    processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert (tmp_path / "count").read_text() == "400"
+    assert [path.name for path in tmp_path.iterdir()] == ["count"]
+
+
+def test_where_nothing_can_be_written_the_work_goes_on_without_a_lock(tmp_path):
+    (tmp_path / "file").touch()
+    with locked([tmp_path / "file/folder"]) as first, locked([tmp_path / "file/folder"]) as second:
+        assert (first, second) == (True, True)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_the_file_system_has_no_locks_the_work_goes_on_without(tmp_path, monkeypatch, number):
+    """ENOSYS is Lustre without its flock option, ENOLCK an NFS server without a lock service."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked([tmp_path]) as first, locked([tmp_path]) as second:
+        assert (first, second) == (True, True)
+
+
 def test_a_killed_process_leaves_no_lock(tmp_path):
     code = (
         "import sys, time; from pathlib import Path; from gaussad_cli.files import locked\n"
@@ -56,8 +99,7 @@ def test_a_killed_process_leaves_no_lock(tmp_path):
         assert holder.stdout.readline().strip() == b"held"
         with locked([tmp_path], wait=False) as ours:
             assert not ours
-        os.kill(holder.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-        holder.wait()
+        holder.kill()
     with locked([tmp_path], wait=False) as ours:
         assert ours
 

@@ -1,4 +1,4 @@
-"""Data sets from their owners: download."""
+"""gaussad download: public data sets, from their owners."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 def download(
-    dataset: Annotated[str, typer.Argument(help="mvtec, visa or btad.")],
+    dataset: Annotated[str, typer.Argument(help="Data set to download: mvtec, visa or btad.")],
     data: Annotated[
-        Optional[Path], typer.Option(help="Folder of the categories.  [default: the data set's name]")
+        Optional[Path], typer.Option(help="Folder to put the categories in.  [default: the data set's name]")
     ] = None,
     categories: Categories = None,
     accept_licence: Annotated[
-        bool, typer.Option("--accept-licence", help="You have read the licence, and accept it.")
+        bool, typer.Option("--accept-licence", help="Accept the licence, which you have read.")
     ] = False,
-    url: Annotated[Optional[str], typer.Option(help="Another address of the same archive: links move.")] = None,
-    sha256: Annotated[Optional[str], typer.Option(help="What the archive's SHA-256 must be.")] = None,
+    url: Annotated[Optional[str], typer.Option(help="Download the archive from this address, if it has moved.")] = None,
+    sha256: Annotated[Optional[str], typer.Option(help="Require this SHA-256 of the archive.")] = None,
 ) -> None:
     """Download MVTec AD, VisA or BTAD, in the layout that gaussad reads.
 
-    An interrupted download goes on where it was. Before anything is extracted, the archive is checked against the
-    SHA-256 that is published of it or, where none is, that the download before had. It stays beside the categories
-    until you remove it.
+    An interrupted download goes on where it stopped. Before anything is extracted, the SHA-256 of the archive is
+    compared with the one that its owner publishes or, if there is none, with that of the last download. The archive
+    stays beside the categories until you remove it.
 
     Example: gaussad download mvtec --categories bottle,screw --accept-licence
     Example: gaussad download visa --data sets/visa --accept-licence
@@ -44,14 +44,14 @@ def download(
     folder = data or Path(dataset.lower())
     for path in fetch(source, folder, split_names(categories), url, sha256, note):
         typer.echo(path)
-    note(f"In the MVTec layout: gaussad run --data {folder}")
+    note(f"The folder is in the MVTec layout. Use it: gaussad run --data {folder}")
 
 
 def _agree(source: Source, accepted: bool) -> None:
     """Show a licence; go on only if it is accepted."""
-    note(f"{source.name}, (c) {source.holder}: {source.page}\nLicence: {source.licence}\nIt asks: {source.terms}")
+    note(f"{source.name}, (c) {source.holder}: {source.page}\nLicence: {source.licence}\nIts terms: {source.terms}")
     if not accepted and not (sys.stdin.isatty() and _confirmed()):
-        raise UserError("the licence was not accepted: read it, then say --accept-licence.")
+        raise UserError("the licence was not accepted: read it, then run again with --accept-licence.")
 
 
 def _confirmed() -> bool:

@@ -1,306 +1,227 @@
-"""Archives from strangers: regular files only, inside one folder only, and no more than is reasonable."""
+"""One archive from the web: download it, going on where an earlier attempt stopped, and extract it within limits."""
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import io
+import http.client
 import lzma
+import shutil
 import stat
 import struct
 import tarfile
-import unicodedata
+import time
+import urllib.error
+import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal, cast
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.files import writing
 
-MOST_BYTES = 20_000_000_000  # of all files together, unpacked; MVTec AD has 5 GB
-MOST_MEMBERS = 100_000  # files and folders; VisA, the largest, has some 12,000
-MOST_LETTERS = 500  # of a name; deeper folders than anybody's
-MOST_HEADERS = 1 << 20  # bytes between a file of a tar archive and the next; a header is 512, a long name's some more
-MOST_DIRECTORY = 64 << 20  # bytes of a zip archive's table of contents; some 100 a file
-_CHUNK = 1 << 20
-_DAMAGED = (  # what the decoders of the standard library raise
+Say = Callable[[str], object]  # shows the user a message
+
+MOST_BYTES = 20_000_000_000  # of an archive, packed or unpacked; MVTec AD has 5 GB
+MOST_MEMBERS = 100_000  # files and folders; VisA, the largest data set, has about 12,000
+_PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds between attempts
+_TIMEOUT = 60.0  # seconds without a byte
+_CHUNK = 1 << 18
+_MAY_PASS = (408, 416, 425, 429)  # client errors that another attempt may not meet; server errors count, too
+_DAMAGED = (  # what the standard library raises when it reads a damaged archive
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, struct.error),
-    *(EOFError, OSError, ValueError, OverflowError, RuntimeError),  # NotImplementedError is a RuntimeError
+    *(EOFError, ValueError, OverflowError, RuntimeError),
 )
-_COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], Any]] = {  # of tar archives, by how they begin
-    b"\xfd7zXZ\0": lzma.open,
-    b"\x1f\x8b": gzip.open,
-    b"BZh": bz2.open,
-}
-_ZIP = b"PK\3\4"
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}  # Windows
-
-Kind = Literal["file", "folder", "other"]
 
 
-class _Refused(Exception):  # noqa: N818 (turned into a UserError where the archive is known)
-    """An archive has what no honest one has."""
+# --- download ---
 
 
-@dataclass(frozen=True)
-class _Member:
-    """What an archive says it holds.
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects to http and https only, and never from https down to http."""
 
-    Attributes
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.lower().startswith("https://" if req.type == "https" else ("https://", "http://")):
+            raise UserError(f"{req.full_url} redirects to {newurl!a:.200}, which is not safe to download from.")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def fetch(url: str, path: Path, say: Say, page: str, spare: float = 0.0) -> None:
+    """Download a file; if an earlier download of it was interrupted, request only the rest.
+
+    Parameters
     ----------
-    size : bytes, unpacked
-    open : what reads it, while it is the present one
-    behind : bytes of the archive that are behind it
+    page : where the user can look for a newer address
+    spare : disk space needed besides the file, as a multiple of the file's size
+
+    Raises
+    ------
+    UserError
+        If the server refuses, the disk is too small, or the connection fails again and again.
     """
+    part = path.with_name(f"{path.name}.part")
+    with writing(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    for pause in (*_PAUSES, None):
+        try:
+            _fetch_rest(url, part, spare)
+            break
+        except (OSError, http.client.HTTPException) as error:
+            reason = str(error) or type(error).__name__
+            code = error.code if isinstance(error, urllib.error.HTTPError) else None
+            if code == 416:  # the part is longer than the file, so it belongs to another one
+                part.unlink(missing_ok=True)
+            if pause is None or (code and code < 500 and code not in _MAY_PASS):
+                raise UserError(
+                    f"cannot download {url} ({reason}). Run the same command again to go on, or look for a newer "
+                    f"address on {page} and pass it with --url."
+                ) from None
+        say(f"{reason}: trying again in {pause:.0f} s.")
+        time.sleep(pause)
+    with writing(path):
+        part.replace(path)
+        _version_file(part).unlink(missing_ok=True)
+
+
+def _version_file(part: Path) -> Path:
+    """Return the file that says which version of the archive a part belongs to: the server's ETag or date."""
+    return part.with_name(f"{part.name}.version")
+
+
+def _fetch_rest(url: str, part: Path, spare: float) -> None:
+    """Request what is missing of a file and append it; start over if the server sends the whole file."""
+    version = _version_file(part).read_text("latin-1").strip() if _version_file(part).is_file() else ""
+    start = part.stat().st_size if version and part.is_file() else 0
+    headers = {"Range": f"bytes={start}-", "If-Range": version} if start else {}
+    request = urllib.request.Request(url, headers={"User-Agent": "gaussad", **headers})
+    with urllib.request.build_opener(_SafeRedirects).open(request, timeout=_TIMEOUT) as response:
+        if response.headers.get_content_type() == "text/html":
+            raise UserError(f"{url} is a page for a browser, not an archive: pass the archive's address with --url.")
+        is_rest = str(response.headers.get("Content-Range")).startswith(f"bytes {start}-")
+        if response.status != 206 or not is_rest:
+            with writing(part):
+                part.unlink(missing_ok=True)  # first: an old part must never be paired with the new version
+                _version_file(part).write_text(_version(response), "latin-1")
+            if response.status == 206:
+                raise ConnectionError("the server sent another part of the file than the requested one")
+        _receive(response, part, spare)
+
+
+def _version(response: Any) -> str:
+    """Return what an If-Range header may name: a strong ETag or else the date; "" if the server sends neither."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _receive(response: Any, part: Path, spare: float) -> None:
+    """Append a response to a part, if there is room for it."""
+    with writing(part):
+        file = part.open("ab", buffering=0)  # a buffer that a full disk refuses would fail again on closing
+    with file:
+        start = file.tell()
+        total = None if response.length is None else start + response.length
+        free = shutil.disk_usage(part.parent).free
+        if total and total - start + total * spare > free:
+            raise UserError(
+                f"{part.parent} has {free / 1e9:.1f} GB free, but {(total - start) / 1e9:.1f} GB are needed for the "
+                f"archive and about {total * spare / 1e9:.1f} GB for its images: make room, or choose another folder."
+            )
+        with tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True, disable=None) as bar:
+            while chunk := response.read1(_CHUNK):
+                if file.tell() + len(chunk) > MOST_BYTES:
+                    raise UserError(f"{part.stem} has more than {MOST_BYTES:,} bytes, which no data set needs.")
+                with writing(part):
+                    file.write(chunk)
+                bar.update(len(chunk))
+        if total and file.tell() < total:
+            raise ConnectionError("the connection ended early")
+
+
+# --- extract ---
+
+
+class _Member(NamedTuple):
+    """A file, a folder, or else (a link, a device) neither; `extract` writes it below a folder."""
 
     name: str
-    kind: Kind
-    size: int
-    open: Callable[[], IO[bytes] | None]
-    behind: int
+    is_file: bool
+    is_folder: bool
+    size: int  # bytes, unpacked
+    extract: Callable[[Path], object]
 
 
 def extract(archive: Path, folder: Path, wanted: Callable[[str], bool]) -> list[str]:
-    """Write the wanted files of a tar (plain, xz, gzip, bzip2) or zip archive below a folder; return their names.
+    """Write the wanted files of a tar archive (plain, xz, gzip or bzip2) or zip archive below a folder.
 
-    The archive is read once, from its beginning to its end; every name is looked at, and nothing is written of one that
-    could lead out of the folder.
-
-    Parameters
-    ----------
-    wanted : says of a name whether to write it; what it leaves out is only looked at
+    Returns the names of the files written, with ``/`` between folders. Every member is checked, wanted or not.
 
     Raises
     ------
     UserError
-        If the archive is damaged or ends early, or has a link, a device, a name that leads out of the folder or that
-        some system takes for another's, or more than :data:`MOST_MEMBERS` files and folders or :data:`MOST_BYTES`.
+        If the archive is damaged, has anything but regular files and folders, a name that leads out of the folder, or
+        more than :data:`MOST_MEMBERS` members or :data:`MOST_BYTES` bytes; or if the folder cannot be written.
     """
     names: list[str] = []
-    seen: dict[str, tuple[str, bool]] = {}
-    room = MOST_BYTES
-    try:
-        with closing(_members(archive)) as members, bytes_bar(f"extract {archive.name}", archive.stat().st_size) as bar:
-            for number, member in enumerate(members):
-                room -= _check_amount(number, member, room)
-                name = _checked_name(member, seen)
-                if member.kind == "file" and wanted(name):
-                    _write(member, folder / name, archive)
-                    names.append(name)
-                bar.update(member.behind - bar.n)
-    except _Refused as reason:
-        raise UserError(
-            f"{archive} {reason}. This is not the archive as published, and nothing of it is used: remove it, and give "
-            "the address of the right one with --url."
-        ) from None
+    total = 0
+    with _decoding(archive, folder):
+        for number, member in enumerate(tqdm(_members(archive), f"extract {archive.name}", unit="file", disable=None)):
+            total += abs(member.size)  # a forged header may have a negative size
+            if number >= MOST_MEMBERS or total > MOST_BYTES:
+                raise _refusal(archive, f"unpacks to more than {MOST_MEMBERS:,} files or {MOST_BYTES:,} bytes")
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts:
+                raise _refusal(archive, f"has {member.name[:200]!a}, which leads out of the folder")
+            if not (member.is_file or member.is_folder):
+                raise _refusal(archive, f"has {member.name[:200]!a}, a link or a device")
+            if member.is_file and wanted(str(path)):
+                member.extract(folder)
+                names.append(str(path))
     return names
 
 
-@contextmanager
-def _decoding(archive: Path) -> Iterator[None]:
-    """Turn what decoders raise into a clear error."""
-    try:
-        yield
-    except _DAMAGED as error:
-        reason = str(error) or type(error).__name__
-        raise UserError(
-            f"{archive} is damaged or no archive ({reason}): remove it, and run again to download it again."
-        ) from None
-
-
-def bytes_bar(what: str, total: int | None, start: int = 0) -> tqdm[None]:
-    """Return a progress bar of bytes, on stderr; none where that is no terminal."""
-    return tqdm(desc=what, total=total, initial=start, unit="B", unit_scale=True, disable=None, dynamic_ncols=True)
-
-
-def _write(member: _Member, path: Path, archive: Path) -> None:
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("xb") as target:
-            for chunk in _chunks(member, archive):
-                target.write(chunk)
-
-
-def _chunks(member: _Member, archive: Path) -> Iterator[bytes]:
-    """Read a file of an archive; what is wrong with the archive is not taken for what is wrong with the disk."""
-    with _decoding(archive):
-        source = member.open()
-        assert source is not None  # it is a regular file
-        with source:
-            while chunk := source.read(_CHUNK):
-                yield chunk
-
-
-# --- what is refused ---
-
-
-def _check_amount(number: int, member: _Member, room: int) -> int:
-    """Return a member's bytes, if there may be so many."""
-    if number >= MOST_MEMBERS:
-        raise _Refused(f"has more than {MOST_MEMBERS:,} files and folders")
-    if not 0 <= member.size <= room:
-        raise _Refused(f"would unpack to more than {MOST_BYTES:,} bytes")
-    return member.size
-
-
-def _checked_name(member: _Member, seen: dict[str, tuple[str, bool]]) -> str:
-    """Return a member's name in one form; note it, and the folders it is in, among those seen.
-
-    Parameters
-    ----------
-    seen : names as systems that ignore case and Unicode's form see them -> the name, whether it is a folder's
-    """
-    said = f"{member.name[:MOST_LETTERS]!a}"
-    if member.kind == "other":
-        raise _Refused(f"has {said}, a link, a device, a sparse or an encrypted file, which no data set needs")
-    path = PurePosixPath(member.name)
-    parts = [part for part in path.parts if part != "."]
-    if path.is_absolute() or any(map(_is_bad, parts)) or len(member.name) > MOST_LETTERS:
-        raise _Refused(f"has {said}, which would be written outside, or can be no file's name on some system")
-    if not parts and member.kind == "file":
-        raise _Refused("has a file without a name")
-    for depth in range(1, len(parts) + 1):
-        entry = ("/".join(parts[:depth]), depth < len(parts) or member.kind == "folder")
-        before = seen.setdefault(_as_seen(entry[0]), entry)
-        if before != entry or (before is not entry and not entry[1]):
-            raise _Refused(f"has {said} twice, or beside a name that some systems take for the same")
-    return "/".join(parts)
-
-
-def _is_bad(part: str) -> bool:
-    """Whether a part of a name means something else on some system."""
-    return (
-        part == ".."
-        or part != part.rstrip(". ")
-        or part.split(".", maxsplit=1)[0].rstrip().casefold() in _RESERVED
-        or any(letter in '\\:*?"<>|' or ord(letter) < 32 or "\ud800" <= letter <= "\udfff" for letter in part)
+def _refusal(archive: Path, reason: str) -> UserError:
+    return UserError(
+        f"{archive} {reason}. This is not the archive as published, so nothing of it is used: remove it, and pass the "
+        "address of the right one with --url."
     )
 
 
-def _as_seen(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+@contextmanager
+def _decoding(archive: Path, folder: Path) -> Iterator[None]:
+    """Turn the errors of reading an archive and of writing its files into clear messages."""
+    try:
+        with writing(folder):
+            try:
+                yield
+            except OSError as error:
+                if error.errno is not None:  # the decompressors' own errors have none
+                    raise
+                raise tarfile.ReadError(str(error)) from None
+    except _DAMAGED as error:
+        reason = str(error) or type(error).__name__
+        raise UserError(
+            f"{archive} is damaged or not an archive ({reason}): remove it, and run again to download it again."
+        ) from None
 
 
-# --- what archives hold ---
-
-
-def _members(archive: Path) -> Generator[_Member, None, None]:
-    with _decoding(archive), archive.open("rb") as file:
-        head = file.read(len(max(_COMPRESSIONS, key=len)))
-        file.seek(0)
-        if head.startswith(_ZIP):
-            yield from _of_zip(archive)
-            return
-        for magic, decompress in _COMPRESSIONS.items():
-            if head.startswith(magic):
-                with decompress(file) as stream:
-                    yield from _of_tar(stream, file.tell)
-                return
-        yield from _of_tar(file, file.tell)
-
-
-class _Forward:
-    """What tarfile reads from: only forward, and not beyond a limit, whatever a header says.
-
-    A name or a table in a header is read into memory, whole: a few compressed bytes can claim gigabytes of it.
-
-    Attributes
-    ----------
-    limit : the last position that may be read, in bytes
-    last : what was read last
-    """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream, self.limit, self.last = stream, MOST_HEADERS, b""
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def read(self, size: int = -1) -> bytes:
-        self._allow(size, self.tell() + size)
-        self.last = self._stream.read(size)
-        return self.last
-
-    def seek(self, position: int) -> None:
-        self._allow(position - self.tell(), position)
-        self._stream.seek(position)
-
-    def _allow(self, step: int, end: int) -> None:
-        if step < 0 or end > self.limit:
-            raise tarfile.ReadError(f"a header that leads back, or takes more than {MOST_HEADERS} bytes")
-
-
-def _of_tar(stream: IO[bytes], behind: Callable[[], int]) -> Iterator[_Member]:
-    forward = _Forward(stream)
-    with tarfile.open(fileobj=cast(IO[bytes], forward), mode="r:") as tar:
-        for info in tar:
-            forward.limit = info.offset_data + info.size + MOST_HEADERS
-            yield _Member(info.name, _kind_in_tar(info), info.size, partial(tar.extractfile, info), behind())
-    if forward.last != bytes(tarfile.BLOCKSIZE):  # tarfile takes a broken header for the end
-        raise tarfile.ReadError("it ends early, or has a broken header")
-    forward.limit = forward.tell() + MOST_HEADERS  # only zeros follow, and what decompression ends with: a check sum
-    while forward.read(tarfile.RECORDSIZE):
-        pass
-
-
-def _kind_in_tar(info: tarfile.TarInfo) -> Kind:
-    if info.isdir():
-        return "folder"
-    return "file" if info.isreg() and not info.issparse() else "other"
-
-
-class _Sized(io.BufferedReader):
-    """What zipfile reads from: no more at once than a table of contents has."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > MOST_DIRECTORY:
-            raise zipfile.BadZipFile(f"a table of contents of more than {MOST_DIRECTORY} bytes")
-        return super().read(size)
-
-
-def _of_zip(path: Path) -> Iterator[_Member]:
-    behind = 0
-    with _Sized(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
-        for info in archive.infolist():
-            behind += info.compress_size
-            # As it is in the archive: zipfile cuts a name at a zero byte, and on Windows mends backslashes.
-            name = info.orig_filename
-            yield _Member(name, _kind_in_zip(info), info.file_size, partial(archive.open, info), behind)
-
-
-def _kind_in_zip(info: zipfile.ZipInfo) -> Kind:
-    kind, encrypted = stat.S_IFMT(info.external_attr >> 16), bool(info.flag_bits & 1)
-    if info.is_dir():
-        return "folder" if kind in (0, stat.S_IFDIR) else "other"
-    return "file" if kind in (0, stat.S_IFREG) and not encrypted else "other"
-
-
-# --- masks ---
-
-
-def write_mask(source: Path, target: Path) -> None:
-    """Write a mask as MVTec AD has them: a PNG file, 255 wherever the mask's value is any but 0.
-
-    VisA numbers the kinds of defect from 1 on; gaussad, like others, takes a pixel for masked from 128 on.
-
-    Raises
-    ------
-    UserError
-        If it is no image, or cannot be written.
-    """
-    import cv2
-    import numpy as np
-
-    pixels = cv2.imdecode(np.frombuffer(source.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
-    if pixels is None:
-        raise UserError(f"the mask {target.name} is no image: the archive is damaged, or not the published one.")
-    _, png = cv2.imencode(".png", np.where(pixels.any(axis=2), 255, 0).astype(np.uint8))
-    with writing(target):
-        target.write_bytes(png.tobytes())
+def _members(archive: Path) -> Iterator[_Member]:
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 has none
+            for entry in tar:
+                write = partial(tar.extract, entry, set_attrs=False)
+                yield _Member(entry.name, entry.isreg(), entry.isdir(), entry.size, write)
+            # Archives end with two blocks of zeros. tarfile has read one, or a missing or broken header instead of it.
+            if tar.fileobj is None or tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("it ends early or has a broken header")
+    else:
+        with zipfile.ZipFile(archive) as file:
+            for info in file.infolist():
+                expected = stat.S_IFDIR if info.is_dir() else stat.S_IFREG
+                is_plain = stat.S_IFMT(info.external_attr >> 16) in (0, expected)  # 0 if not packed on Unix
+                is_file, is_folder = is_plain and not info.is_dir(), is_plain and info.is_dir()
+                yield _Member(info.filename, is_file, is_folder, info.file_size, partial(file.extract, info))

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gaussad_cli.errors import UserError
 
-# class folder -> (folder in the package, first and last image number). Image numbers do not overlap between training
-# and test: the package draws local, global and nominal images independently, and this stays right if it did not.
+# class folder -> (folder in the package, first and last image number). Training and test images have different numbers,
+# so they would stay independent even if the package drew its nominal, local and global images from the same scenes.
 CLASSES = {
     "train/good": ("nominal", 501, 800),
     "test/good": ("nominal", 801, 1000),
@@ -18,7 +18,7 @@ CLASSES = {
 
 
 def write_demo_data(root: Path) -> Path:
-    """Copy the demo's images to ``root/textile`` and return `root`; what is there already stays.
+    """Copy the demo's images to ``root/textile`` and return `root`; existing images stay.
 
     Raises
     ------

@@ -1,37 +1,34 @@
-"""Data sets from where their owners publish them: resumed where it was interrupted, verified, in the MVTec layout."""
+"""Public data sets: fetched from their owners, verified, and put into folders in the MVTec layout."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from gaussad_cli.datasets.archive import bytes_bar, extract, write_mask
-from gaussad_cli.datasets.fetch import Say, checked_url, fetch
+from gaussad_cli.datasets.archive import Say, extract, fetch
 from gaussad_cli.datasets.index import SUFFIXES
 from gaussad_cli.datasets.layouts import LAYOUTS, Layout
 from gaussad_cli.errors import UserError, did_you_mean, interruptible
-from gaussad_cli.files import locked, write_whole, writing
+from gaussad_cli.files import locked, sha256_of, write_whole, writing
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set is published, and under what terms.
+    """Where a data set is published, and under which terms.
 
     Attributes
     ----------
-    page : where the owner says where the archive is now
-    sha256 : of the archive; "" where its owner publishes none
-    pinned : the SHA-256 that anomalib (github.com/open-edge-platform/anomalib) pins for the same address, where the
-        owner publishes none: told to the user, and not insisted on
-    own_masks : whether masks are to be written anew to be as MVTec AD's
+    page : where its owner links to the archive
+    sha256 : of the archive, as its owner publishes it; "" if the owner publishes none
+    pinned : SHA-256 that anomalib (github.com/open-edge-platform/anomalib) expects of the same address, where the
+        owner publishes none: shown to the user, but not required
+    own_masks : whether the masks must be rewritten to look like MVTec AD's
     """
 
     name: str
@@ -91,7 +88,6 @@ SOURCES = {
         pinned="461c9387e515bfed41ecaae07c50cf6b10def647b36c9e31d239ab2736b10d2a",
     ),
 }
-_CHUNK = 1 << 20
 
 
 def find_source(name: str) -> Source:
@@ -110,42 +106,39 @@ def find_source(name: str) -> Source:
 def download(
     source: Source, folder: Path, categories: Sequence[str] | None, url: str | None, sha256: str | None, say: Say
 ) -> list[Path]:
-    """Download a data set and put its categories into a folder, in the MVTec layout; return their folders.
+    """Download categories of a data set into a folder, in the MVTec layout, and return their folders.
 
-    What is there is not fetched again. The archive stays until the user removes it.
+    Existing categories are left alone, and an existing archive is used. The archive stays until the user removes it.
 
     Parameters
     ----------
-    categories : only these; None for all
-    url, sha256 : instead of the source's own
+    categories : None for all
+    url, sha256 : replace the source's own
 
     Raises
     ------
     UserError
-        If it cannot be fetched, is not the archive that it should be, lacks a category, there is no room, or another
-        process is at work in the folder.
+        If the archive cannot be downloaded, has the wrong hash or lacks a category, if the disk is full, or if another
+        process is downloading into the folder.
     Interrupted
-        On Ctrl-C: what was fetched is kept.
+        On Ctrl-C; the part downloaded so far is kept.
     """
     chosen = _chosen(source, categories)
-    pin = _checked_hash(sha256)
-    address = checked_url(url or source.url)
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256.strip()):
+        raise UserError(f"--sha256 {sha256!a:.100} is not a SHA-256: 64 hexadecimal digits are expected.")
+    if url is not None and not re.fullmatch(r"https?://[\w.-]+(:\d+)?/[!-~]+", url, re.ASCII):
+        raise UserError(f"--url {url!a:.200} is not a web address: https://HOST/FILE is expected.")
     archive = folder / source.url.rsplit("/", maxsplit=1)[-1]
-    missing = [name for name in chosen if not (folder / name).is_dir()]
-    if missing:
-        with (
-            interruptible(
-                f"interrupted. What was fetched is kept beside {archive}: run the same command again to go on."
-            ),
-            locked([folder], wait=False) as ours,
-        ):
-            if not ours:
+    if missing := [name for name in chosen if not (folder / name).is_dir()]:
+        stopped = f"interrupted. What was downloaded is kept beside {archive}: run the same command again to go on."
+        with interruptible(stopped), locked([folder], wait=False) as is_ours:
+            if not is_ours:
                 raise UserError(f"another gaussad download is at work in {folder}: wait for it, or stop it.")
             if not archive.is_file():
-                fetch(address, archive, say, source.page, spare=len(missing) / len(source.categories))
-            digest = _verify(archive, source, pin, say)
+                fetch(url or source.url, archive, say, source.page, spare=len(missing) / len(source.categories))
+            digest = _verify(archive, source, (sha256 or "").strip().lower(), say)
             _unpack(archive, folder, source, missing)
-            if not source.sha256:  # only now: a damaged archive is not what the next one should be
+            if not source.sha256:  # only now: later downloads should not have to equal a damaged archive
                 write_whole(_record(archive), lambda file: file.write(f"{digest}  {archive.name}\n".encode()))
     return [folder / name for name in chosen]
 
@@ -157,61 +150,36 @@ def _chosen(source: Source, categories: Sequence[str] | None) -> list[str]:
             raise UserError(
                 f"{source.name} has no category '{name!s:.100}'.{near} It has: {', '.join(source.categories)}."
             )
-    return list(dict.fromkeys(categories)) if categories else list(source.categories)
-
-
-def _checked_hash(sha256: str | None) -> str:
-    text = (sha256 or "").strip().lower()
-    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", text):
-        raise UserError(f"--sha256 {sha256!a:.100} is no SHA-256: wanted are 64 hexadecimal digits.")
-    return text
-
-
-# --- the archive ---
+    return list(dict.fromkeys(categories or source.categories))
 
 
 def _verify(archive: Path, source: Source, pin: str, say: Say) -> str:
-    """Compare an archive with the pinned or published hash, or else with the one before; return its own."""
-    got, record = _digest(archive), _record(archive)
-    wanted, origin = pin or source.sha256, "--sha256 pins" if pin else "is published"
-    if not wanted:
-        with suppress(OSError, ValueError, IndexError):
-            wanted, origin = record.read_text("ascii").split()[0], f"the download before had ({record})"
+    """Compare an archive's SHA-256 with --sha256, the published one or the last download's; return it."""
+    digest, record = sha256_of(archive), _record(archive)
+    expected, origin = pin or source.sha256, "--sha256 requires" if pin else "its owner publishes"
+    if not expected:
+        if record.is_file():
+            expected = record.read_text("latin-1")[:64]
+            origin = f"the last download had (remove {record} if the owner has published a new archive)"
+        same = "as" if digest == source.pinned else f"not {source.pinned} as"
         say(
-            f"No hash of {archive.name} is published by its owner. This one's SHA-256 is {got}, "
-            f"{'as' if got == source.pinned else f'not {source.pinned} as'} anomalib pins it; kept in {record}, what "
-            "is downloaded later must have the same."
+            f"The owner of {archive.name} publishes no hash. Its SHA-256 is {digest}, {same} anomalib expects. It is "
+            f"kept in {record}, and later downloads must have the same."
         )
-    if wanted and got != wanted:
-        aside = archive.with_name(f"{archive.name}.wrong")
-        with writing(aside):
-            archive.replace(aside)
-        also = f" Or remove {record}, if you know that it was published anew." if str(record) in origin else ""
+    if expected and digest != expected:
         raise UserError(
-            f"{archive.name} has the SHA-256 {got}, not {wanted} as {origin}: it was moved to {aside}, and nothing was "
-            f"extracted. Run again to download it again, or give the address of the right one with --url.{also}"
+            f"{archive} has the SHA-256 {digest}, not {expected} as {origin}. Nothing was extracted: remove it and run "
+            "again to download it again, or pass the address of the right one with --url."
         )
-    return got
+    return digest
 
 
 def _record(archive: Path) -> Path:
     return archive.with_name(f"{archive.name}.sha256")
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file, bytes_bar(f"verify {path.name}", path.stat().st_size) as bar:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                bar.update(len(chunk))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
-    return digest.hexdigest()
-
-
 def _unpack(archive: Path, folder: Path, source: Source, needed: Sequence[str]) -> None:
-    """Extract into a temporary folder, arrange there, and rename category by category: what is there is whole."""
+    """Extract and arrange in a temporary folder, then rename each category: a category's folder is always complete."""
     scratch = folder / f".{archive.name}.extracted"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
@@ -219,31 +187,45 @@ def _unpack(archive: Path, folder: Path, source: Source, needed: Sequence[str]) 
         try:
             arranged = source.layout.arrange(scratch, names, needed)
         except (ValueError, csv.Error) as error:
-            raise UserError(f"the split in {archive.name} is not a list of text ({error}).") from None
+            raise UserError(f"the split in {archive.name} is not a CSV file ({error}).") from None
         found = _put_in_place(scratch, folder, arranged, source.own_masks)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if missing := [name for name in needed if name not in found]:
         raise UserError(
-            f"{archive.name} has no category {', '.join(missing)}; what else was wanted is in {folder}. It is not the "
-            "whole archive as published: remove it, and give the address of the right one with --url."
+            f"{archive.name} has no category {', '.join(missing)}; the others are in {folder}. It is not the whole "
+            "archive as published: remove it, and pass the address of the right one with --url."
         )
 
 
-def _put_in_place(scratch: Path, folder: Path, arranged: Mapping[str, str], own_masks: bool) -> list[str]:
-    """Move files to where the MVTec layout has them; return the categories that have images to train with."""
+def _put_in_place(scratch: Path, folder: Path, arranged: Mapping[str, str], own_masks: bool) -> set[str]:
+    """Move files to where the MVTec layout has them; return the categories that have training images."""
+    ready = scratch / ".arranged"
     for name, target in tqdm(arranged.items(), desc="arrange", unit="file", disable=None, dynamic_ncols=True):
-        source, path = scratch / name, scratch / ".arranged" / target
+        path = ready / target
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        if own_masks and target.split("/")[1] == "ground_truth":
-            if path.suffix.lower() in SUFFIXES:
-                write_mask(source, path.with_suffix(".png"))
-        else:
-            with writing(path):
-                source.replace(path)
-    categories = sorted(path.parent.parent.name for path in (scratch / ".arranged").glob("*/train/*"))
-    for name in dict.fromkeys(categories):
-        with writing(folder / name):
-            (scratch / ".arranged" / name).rename(folder / name)
+            if not own_masks or target.split("/")[1] != "ground_truth":
+                (scratch / name).replace(path)
+            elif path.suffix.lower() in SUFFIXES:
+                _write_mask(scratch / name, path.with_suffix(".png"))
+    categories = {path.parent.parent.name for path in ready.glob("*/train/*")}
+    for category in sorted(categories):
+        with writing(folder / category):
+            (ready / category).rename(folder / category)
     return categories
+
+
+def _write_mask(source: Path, target: Path) -> None:
+    """Write a mask like MVTec AD's: a PNG file, 255 wherever the source is not 0.
+
+    VisA numbers the kinds of defects from 1 on, while gaussad takes a pixel for masked from 128 on.
+    """
+    import cv2
+    import numpy as np
+
+    pixels = cv2.imdecode(np.frombuffer(source.read_bytes() or b"\0", np.uint8), cv2.IMREAD_COLOR)
+    if pixels is None:
+        raise UserError(f"the mask {target.name} is not an image: the archive is damaged, or not the published one.")
+    _, png = cv2.imencode(".png", np.where(pixels.any(axis=2), 255, 0).astype(np.uint8))
+    target.write_bytes(png.tobytes())

@@ -1,4 +1,4 @@
-"""How data sets are laid out in their archives, and where that is in the MVTec layout."""
+"""How the public data sets are laid out in their archives, and how that maps to the MVTec layout."""
 
 from __future__ import annotations
 
@@ -10,25 +10,19 @@ from pathlib import Path, PurePosixPath
 from gaussad_cli.datasets.index import NORMAL
 from gaussad_cli.errors import UserError
 
-Needed = Collection[str] | None  # categories; None for all
-
 
 @dataclass(frozen=True)
 class Layout:
-    """One data set's.
+    """The layout of one data set's archive.
 
     Attributes
     ----------
-    belongs : whether a file of the archive is of the needed categories, or says something of them
-    arrange : from the folder they were extracted to, and their names: name -> name in the MVTec layout
+    belongs : (name, categories) -> whether the file is needed for these categories
+    arrange : (folder of the extracted files, their names, categories) -> {name: name in the MVTec layout}
     """
 
-    belongs: Callable[[str, Needed], bool]
-    arrange: Callable[[Path, Sequence[str], Needed], dict[str, str]]
-
-
-def _is_needed(category: str, needed: Needed) -> bool:
-    return needed is None or category in needed
+    belongs: Callable[[str, Collection[str]], bool]
+    arrange: Callable[[Path, Sequence[str], Collection[str]], dict[str, str]]
 
 
 # --- MVTec AD: <category>/{train,test,ground_truth}/... ---
@@ -41,12 +35,12 @@ def _mvtec_parts(name: str) -> tuple[str, ...]:
     return parts[1:] if parts[0] == "mvtec_anomaly_detection" else parts
 
 
-def _belongs_to_mvtec(name: str, needed: Needed) -> bool:
+def _belongs_to_mvtec(name: str, categories: Collection[str]) -> bool:
     parts = _mvtec_parts(name)
-    return len(parts) > 2 and parts[1] in _SPLITS and _is_needed(parts[0], needed)
+    return len(parts) > 2 and parts[1] in _SPLITS and parts[0] in categories
 
 
-def _arrange_mvtec(_: Path, names: Sequence[str], __: Needed) -> dict[str, str]:
+def _arrange_mvtec(_folder: Path, names: Sequence[str], _categories: Collection[str]) -> dict[str, str]:
     return {name: "/".join(_mvtec_parts(name)) for name in names}
 
 
@@ -56,35 +50,34 @@ _VISA_SPLIT = "split_csv/1cls.csv"
 
 
 def _visa_category(name: str) -> str | None:
-    """Return the category of an image or mask; a folder may be around all."""
+    """Return the category of an image or mask, which may be in an outer folder; None for other files."""
     parts = PurePosixPath(name).parts
     return parts[parts.index("Data") - 1] if "Data" in parts[1:] else None
 
 
-def _belongs_to_visa(name: str, needed: Needed) -> bool:
-    category = _visa_category(name)
-    return name.endswith(_VISA_SPLIT) or (category is not None and _is_needed(category, needed))
+def _belongs_to_visa(name: str, categories: Collection[str]) -> bool:
+    return name.endswith(_VISA_SPLIT) or _visa_category(name) in categories
 
 
-def _arrange_visa(folder: Path, names: Sequence[str], needed: Needed) -> dict[str, str]:
-    """Follow the data set's own split for one class: all anomalies are test images."""
+def _arrange_visa(folder: Path, names: Sequence[str], categories: Collection[str]) -> dict[str, str]:
+    """Follow the data set's own one-class split, in which all anomalies are test images."""
     lists = [name for name in names if name.endswith(_VISA_SPLIT)]
     if not lists:
-        raise UserError(f"the archive has no {_VISA_SPLIT}: it is not VisA as published.")
+        raise UserError(f"the archive has no {_VISA_SPLIT}, so it is not VisA as published.")
     root = lists[0].removesuffix(_VISA_SPLIT)
-    there, arranged = set(names), {}
+    extracted, arranged = set(names), {}
     with (folder / lists[0]).open(encoding="utf-8", newline="") as file:
         for number, row in enumerate(csv.DictReader(file), start=2):
             try:
                 category, split, label = row["object"], row["split"], row["label"]
                 image, mask = root + row["image"], root + (row["mask"] or "")
             except (KeyError, TypeError):
-                raise UserError(f"{lists[0]}, line {number}: not a line of VisA's split.") from None
-            if not _is_needed(category, needed) or split not in ("train", "test") or image not in there:
+                raise UserError(f"{lists[0]}, line {number}: this is not a line of VisA's split.") from None
+            if category not in categories or split not in ("train", "test") or image not in extracted:
                 continue
             kind = NORMAL if label == "normal" else "bad"
             arranged[image] = f"{category}/{split}/{kind}/{PurePosixPath(image).name}"
-            if kind != NORMAL and mask in there:
+            if kind != NORMAL and mask in extracted:
                 arranged[mask] = f"{category}/ground_truth/{kind}/{PurePosixPath(image).stem}_mask.png"
     return arranged
 
@@ -95,16 +88,16 @@ _BTAD_KINDS = {"ok": NORMAL, "ko": "defect"}
 
 
 def _btad_parts(name: str) -> tuple[str, ...]:
-    """Return category, split, kind and file."""
+    """Return category, split, kind and file name."""
     return PurePosixPath(name).parts[-4:]
 
 
-def _belongs_to_btad(name: str, needed: Needed) -> bool:
+def _belongs_to_btad(name: str, categories: Collection[str]) -> bool:
     parts = _btad_parts(name)
-    return len(parts) == 4 and parts[1] in _SPLITS and parts[2] in _BTAD_KINDS and _is_needed(parts[0], needed)
+    return len(parts) == 4 and parts[1] in _SPLITS and parts[2] in _BTAD_KINDS and parts[0] in categories
 
 
-def _arrange_btad(_: Path, names: Sequence[str], __: Needed) -> dict[str, str]:
+def _arrange_btad(_folder: Path, names: Sequence[str], _categories: Collection[str]) -> dict[str, str]:
     arranged = {}
     for name in names:
         category, split, kind, file = _btad_parts(name)

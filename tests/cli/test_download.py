@@ -189,7 +189,7 @@ def test_visas_list_that_is_damaged_is_said(unpack, text):
 
 def test_a_mask_that_is_no_image_is_said(unpack):
     files = {**VISA, "candle/Data/Masks/Anomaly/0.png": b"no image"}
-    assert_user_error(unpack("visa", tar(files, "w"), "--categories", "candle"), "the mask 0_mask.png is no image")
+    assert_user_error(unpack("visa", tar(files, "w"), "--categories", "candle"), "the mask 0_mask.png is not an image")
     assert not Path("data/candle").exists()
 
 
