@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from glob import escape
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -21,7 +21,6 @@ from gaussad_cli.errors import UserError
 # Process numbers identify writers on one machine only, and several machines or containers may share a cache.
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _ABANDONED = 3600  # seconds without a write after which a temporary file counts as abandoned, on Windows
-_LARGEST_YAML = 1_000_000  # characters
 LOCK = ".lock"  # file in a folder that a process works in; it is removed with the lock
 
 
@@ -73,41 +72,6 @@ def _is_leftover(temporary: Path) -> bool:
 def write_json(path: Path, content: object, scratch: Path | None = None) -> None:
     """Write JSON, indented, by :func:`write_whole`."""
     write_whole(path, lambda file: file.write(json.dumps(content, indent=1).encode() + b"\n"), scratch)
-
-
-def read_yaml(path: Path) -> Any:
-    """Read a YAML file that a person wrote.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read, is no YAML, or too large, also with what aliases stand for written out: in an error
-        message, a few lines of them can be billions.
-    """
-    import yaml
-
-    try:
-        text = path.read_text("utf-8") if path.stat().st_size <= _LARGEST_YAML else None
-        content = None if text is None else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}.") from None
-    except Exception as error:  # PyYAML raises almost anything where a value is not what its tag says
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} is not valid YAML: {reason}") from None
-    if text is None or _written_out(content, {}) > _LARGEST_YAML:
-        raise UserError(f"{path} is too large: wanted are some lines that a person wrote.")
-    return content
-
-
-def _written_out(value: object, sizes: dict[int, float]) -> float:
-    """Return about how many characters a value is; infinitely many if it is within itself."""
-    if not isinstance(value, (dict, list, tuple, set)):
-        return len(value) if isinstance(value, (str, bytes)) else 1
-    if id(value) not in sizes:
-        sizes[id(value)] = float("inf")
-        parts = [*value, *value.values()] if isinstance(value, dict) else value
-        sizes[id(value)] = 2 + sum(_written_out(part, sizes) for part in parts)
-    return sizes[id(value)]
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from PIL import Image
 
 from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.extraction import decode, store
-from gaussad_cli.files import read_yaml, sha256_of
+from gaussad_cli.files import sha256_of
+from gaussad_cli.settings import read_yaml
 from tests.conftest import ROOT
 
 needs_fork = pytest.mark.skipif(sys.platform == "win32", reason="needs fork")

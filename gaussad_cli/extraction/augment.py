@@ -12,40 +12,54 @@ import os
 import random
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BeforeValidator, Field, StrictFloat, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from gaussad_cli.errors import UserError, did_you_mean
-from gaussad_cli.files import read_yaml
+from gaussad_cli.settings import convert, read_yaml
 
 if TYPE_CHECKING:
     import albumentations
 
 CHAIN_VERSION = 1  # raise it when the same rules would give other images
 DEFAULT = "default"
+_PAPER = Path(__file__).with_name("augmentation.yaml")
+
+
+def _change_of_size(value: object, convert_pair: ValidatorFunctionWrapHandler) -> tuple[float, float]:
+    with suppress(ValidationError):
+        smallest, largest = convert_pair(value)
+        if -1 < smallest <= largest < 10:
+            return smallest, largest
+    raise ValueError("it should be [a, b] with -1 < a <= b < 10")
+
+
+_Share = Annotated[float, Field(strict=True, ge=0, le=1)]
+_Table = dict[Annotated[str, BeforeValidator(str)], dict[str, object]]  # a file's categories, as they are written
 
 
 @dataclass(frozen=True)
 class Rules:
     """How the images of a category are augmented; `augmentation.yaml` says what the values mean."""
 
-    any: float
-    blur: float
-    tone: float
-    colour: float
-    noise: float
-    flip: float
-    rotate90: float
-    move: float
-    shift: float
-    scale: tuple[float, float]
-    rotation: float
+    any: _Share
+    blur: _Share
+    tone: _Share
+    colour: _Share
+    noise: _Share
+    flip: _Share
+    rotate90: _Share
+    move: _Share
+    shift: _Share
+    scale: Annotated[tuple[StrictFloat, StrictFloat], WrapValidator(_change_of_size)]
+    rotation: Annotated[float, Field(strict=True, ge=0, le=180)]
 
 
 @dataclass(frozen=True)
@@ -78,49 +92,21 @@ def read_rules(path: Path | None) -> dict[str, Rules]:
     Raises
     ------
     UserError
-        If the file cannot be read, or names something unknown or out of range.
+        If the file cannot be read, or has an unknown key or a value out of range.
     """
     table = _paper()
     if path is not None:
-        content = read_yaml(path)
-        if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
-            raise UserError(f"{path}: wanted are lines such as 'default: {{rotation: 15, flip: 0}}', or a category's.")
-        everywhere = content.get(DEFAULT, {})
-        names = [str(name) for name in content]
-        table = {name: {**table.get(name, table[DEFAULT]), **everywhere} for name in [*table, *names]}
-        table |= {str(name): {**table[str(name)], **own} for name, own in content.items()}
-    where = path or "augmentation.yaml"
-    return {name: _rules(values, f"{where}, {name}") for name, values in table.items()}
+        own = convert(read_yaml(path), _Table, path)
+        everywhere = own.get(DEFAULT, {})
+        names = [*table, *own]
+        table = {name: {**table.get(name, table[DEFAULT]), **everywhere, **own.get(name, {})} for name in names}
+    return convert(table, dict[str, Rules], path or _PAPER)
 
 
 @lru_cache(maxsize=1)
-def _paper() -> dict[str, dict[str, Any]]:
-    content: dict[str, dict[str, Any]] = read_yaml(Path(__file__).with_name("augmentation.yaml"))
+def _paper() -> _Table:
+    content = convert(read_yaml(_PAPER), _Table, _PAPER)
     return {name: {**content[DEFAULT], **own} for name, own in content.items()}
-
-
-def _rules(values: Mapping[str, Any], where: str) -> Rules:
-    known = {field.name for field in dataclasses.fields(Rules)}
-    for name, value in values.items():
-        if name not in known:
-            raise UserError(f"{where}: unknown key '{name}'.{did_you_mean(str(name), known)}")
-        if not _in_range(name, value):
-            raise UserError(f"{where}: {name} is {value!r}; wanted is {_RANGES.get(name, 'a number from 0 to 1')}.")
-    low, high = values["scale"]
-    numbers = {name: float(value) for name, value in values.items() if name != "scale"}
-    return Rules(**numbers, scale=(float(low), float(high)))
-
-
-_RANGES = {"scale": "[a, b] with -1 < a <= b < 10", "rotation": "a number of degrees from 0 to 180"}
-
-
-def _in_range(name: str, value: Any) -> bool:
-    numbers = value if name == "scale" and isinstance(value, list) else [value]
-    if not all(isinstance(number, (int, float)) and not isinstance(number, bool) for number in numbers):
-        return False
-    if name == "scale":
-        return len(numbers) == 2 and -1 < numbers[0] <= numbers[1] < 10
-    return 0 <= numbers[0] <= (180 if name == "rotation" else 1)
 
 
 class Augmenter:

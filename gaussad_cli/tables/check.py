@@ -5,24 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
-from gaussad_cli.errors import UserError, did_you_mean
-from gaussad_cli.files import read_yaml
+from pydantic import BeforeValidator, Field
+
+from gaussad_cli.settings import convert, read_yaml
 from gaussad_cli.tables import words
 from gaussad_cli.tables.cells import MEAN, Cell, Table, full_name
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 
-_QUANTITIES = ("auroc", "fpr", "tpr", "dim")
 _DEFAULT = "default"
+_Table = Annotated[Literal["default", "1", "2", "3", "4", "5", "7", "8"], BeforeValidator(str)]
+_Values = Annotated[dict[Literal["sem", "at_least"], Annotated[float, Field(strict=True, ge=0)]], Field(min_length=1)]
+_File = dict[Literal["auroc", "fpr", "tpr", "dim"], dict[_Table, _Values]]
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """So many published SEMs, at least so many points."""
+    """A number of published SEMs, but at least a number of points."""
 
-    sem: float
-    at_least: float
+    sem: float = 0.0
+    at_least: float = 0.0
 
     def of(self, cell: Cell) -> float:
         """Return how far a cell may be from the paper's."""
@@ -114,45 +117,20 @@ def _find(tolerances: Tolerances, quantity: str, table: int) -> Tolerance:
 
 
 def read_tolerances(path: Path | None = None) -> Tolerances:
-    """Read how far cells may be; gaussad's own file by default, which another may replace in part.
+    """Read how far cells may be from the paper's: gaussad's own file, with those of another file in place of its own.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or has a key or value that it should not have.
+        If the file cannot be read, or has an unknown key or a wrong value.
     """
     own = _read(Path(__file__).with_name("tolerances.yaml"))
     return own if path is None else {**own, **_read(path)}
 
 
 def _read(path: Path) -> dict[tuple[str, int | str], Tolerance]:
-    name = str(path)
-    found: dict[tuple[str, int | str], Tolerance] = {}
-    for quantity, by_table in _mapping(read_yaml(path), name, "").items():
-        _check_key(quantity, _QUANTITIES, name)
-        for table, values in _mapping(by_table, name, quantity).items():
-            _check_key(table, (*words.ROMAN, _DEFAULT), name)
-            found[str(quantity), table] = _tolerance(_mapping(values, name, f"{quantity}: {table}"), name)
-    return found
-
-
-def _tolerance(values: Mapping[Any, Any], name: str) -> Tolerance:
-    for key, value in values.items():
-        _check_key(key, ("sem", "at_least"), name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise UserError(f"{name}: '{key}: {value}' is no number from 0 on.")
-    if not values:
-        raise UserError(f"{name}: a tolerance needs sem, at_least, or both.")
-    return Tolerance(float(values.get("sem", 0.0)), float(values.get("at_least", 0.0)))
-
-
-def _mapping(content: object, name: str, where: str) -> dict[Any, Any]:
-    if not isinstance(content, dict):
-        raise UserError(f"{name}: {where or 'the file'} should have lines such as 'auroc: {{default: {{sem: 1}}}}'.")
-    return content
-
-
-def _check_key(key: object, known: Sequence[object], name: str) -> None:
-    if isinstance(key, bool | float) or key not in known:
-        names = [str(one) for one in known]
-        raise UserError(f"{name}: unknown key '{key}'.{did_you_mean(str(key), names)} Known: {', '.join(names)}.")
+    return {
+        (quantity, table if table == _DEFAULT else int(table)): Tolerance(**values)
+        for quantity, tolerances in convert(read_yaml(path), _File, path).items()
+        for table, values in tolerances.items()
+    }
