@@ -11,7 +11,7 @@ import gaussad_cli
 
 PACKAGE = Path(gaussad_cli.__file__).parent
 # DESIGN.md: imports go downward only; `errors` and `files` serve all.
-LAYERS = ["cli", "report", "experiments", "tables", "detector", "evaluation", "comparators"]
+LAYERS = ["cli", "report", "compare", "experiments", "tables", "detector", "evaluation", "comparators"]
 LAYERS += ["extraction", "backbones", "datasets", "gaussian"]
 _FRONTS = {"__main__.py": {"cli"}, "__init__.py": {"detector"}}  # the command, and the Python API
 PURE = {"functools", "numpy", "scipy", "gaussad_cli", "__future__", "dataclasses", "typing", "collections"}

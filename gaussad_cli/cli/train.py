@@ -188,7 +188,7 @@ def _steps(rows: pd.DataFrame) -> str:
 def _report_training(trained: Trained) -> None:
     from gaussad_cli.backbones.weights import shorten
     from gaussad_cli.evaluation.trained import summarise_training
-    from gaussad_cli.tables.figures import draw_histories
+    from gaussad_cli.report.histories import draw_histories
 
     typer.echo(summarise_training(trained.metrics, trained.histories))
     if trained.fresh:

@@ -1,4 +1,4 @@
-"""The page: what `gaussad report` writes."""
+"""The page that `gaussad report` writes."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from gaussad_cli.evaluation.results import metrics_path, read_manifests, read_me
 from gaussad_cli.files import write_whole
 from gaussad_cli.report.content import Content, gather
 from gaussad_cli.tables.build import build_tables
+from gaussad_cli.tables.known import ROMAN
 from gaussad_cli.tables.markup import TABLE_CSS, as_html
-
-TABLES = (1, 2, 3, 4, 5, 7, 8)
 
 
 def write_report(results: Path, dataset: str | None, data: Path | None, backbone: str | None, out: Path | None) -> Path:
-    """Write one self-contained HTML file; return where it is.
+    """Write one self-contained HTML file, and return its path.
 
     Parameters
     ----------
-    data : folder of the images, for thumbnails; None for none
-    backbone : whose distances are shown in detail; None: the best
-    out : the file; None: report.html beside the metrics
+    data : folder of the images, for thumbnails; None for a report without images
+    backbone : the one whose distances are shown in detail; None for the best
+    out : the file to write; None for report.html beside the metrics
 
     Raises
     ------
@@ -37,23 +36,23 @@ def write_report(results: Path, dataset: str | None, data: Path | None, backbone
     if data is not None and not data.is_dir():
         raise UserError(f"no such folder: {data}. Give the folder that holds the categories with --data.")
     content = gather(results, name, metrics, data, backbone)
-    tables = [as_html(table) for number in TABLES for table in build_tables(number, metrics)]
-    page = render(content, tables, [_summary(manifest) for manifest in read_manifests(results, name)])
+    tables = [as_html(table) for number in ROMAN for table in build_tables(number, metrics)]
+    page = _render(content, tables, [_summarise(manifest) for manifest in read_manifests(results, name)])
     path = out or metrics_path(results, name).parent / "report.html"
     write_whole(path, lambda file: file.write(page.encode()))
     return path
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What a manifest says, in words."""
+class _ManifestSummary:
+    """The facts of a manifest, in words."""
 
     title: str
     facts: tuple[tuple[str, str], ...]
 
 
-def _summary(manifest: Manifest) -> Summary:
-    """Say once what is the same for all categories, and name the category of what is not."""
+def _summarise(manifest: Manifest) -> _ManifestSummary:
+    """State every fact once if all categories share it, otherwise for each category."""
     cells = {
         name: [cell for record in records for cell in record.cells] for name, records in manifest.categories.items()
     }
@@ -65,11 +64,11 @@ def _summary(manifest: Manifest) -> Summary:
         distinct = set(by_category.values())
         each = "; ".join(f"{category}: {value}" for category, value in by_category.items())
         lines.append((what, distinct.pop() if len(distinct) == 1 else each))
-    return Summary(f"{manifest.backbone}, {manifest.key}", tuple(lines))
+    return _ManifestSummary(f"{manifest.backbone}, {manifest.key}", tuple(lines))
 
 
-def render(content: Content, tables: list[str], manifests: list[Summary]) -> str:
-    """Fill the template; everything but our own SVG and tables is escaped."""
+def _render(content: Content, tables: list[str], manifests: list[_ManifestSummary]) -> str:
+    """Fill the template; everything but gaussad's own SVG and tables is escaped."""
     from jinja2 import Environment
     from markupsafe import Markup
 

@@ -1,4 +1,4 @@
-"""Whether measured cells are as near to the paper's as they should be: what `gaussad tables --check` says."""
+"""Whether measured cells are as near to the paper's as they should be: `gaussad tables --check`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.files import read_yaml
 from gaussad_cli.tables import words
-from gaussad_cli.tables.cells import MEAN, Cell, Table, full_name
+from gaussad_cli.tables.cells import MEAN, Table, TableCell, full_name
+from gaussad_cli.tables.known import ROMAN
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 
 _QUANTITIES = ("auroc", "fpr", "tpr", "dim")
@@ -19,17 +20,17 @@ _DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """So many published SEMs, at least so many points."""
+    """How far a cell may be from the paper's: so many published SEMs, but at least so many points."""
 
     sem: float
     at_least: float
 
-    def of(self, cell: Cell) -> float:
-        """Return how far a cell may be from the paper's."""
+    def of(self, cell: TableCell) -> float:
+        """Return the tolerance of a cell, in percentage points."""
         return max(self.sem * (cell.published_sem or 0.0), self.at_least)
 
 
-Tolerances = Mapping[tuple[str, int | str], Tolerance]  # by quantity, and table or "default"
+Tolerances = Mapping[tuple[str, int | str], Tolerance]  # by quantity, and number of the table or "default"
 
 
 @dataclass(frozen=True)
@@ -37,29 +38,30 @@ class Failure:
     """A cell that is too far from the paper's."""
 
     table: int
-    network: str
     row: str
     column: str
-    cell: Cell
+    cell: TableCell
     tolerance: float
 
     def __str__(self) -> str:
-        name = f"Table {words.ROMAN[self.table]}, {self.row}, {self.column}, {self.network}"
+        variant = self.cell.source and self.cell.source.variant
+        network = full_name(variant, [variant]) if variant else ""
         return (
-            f"{name}: measured {self.cell.mean:.1f}, paper {self.cell.published_mean:.1f}, "
+            f"Table {ROMAN[self.table]}, {self.row}, {self.column}, {network}: "
+            f"measured {self.cell.mean:.1f}, paper {self.cell.published_mean:.1f}, "
             f"difference {self.cell.difference:+.1f}, tolerance {self.tolerance:.1f}"
         )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
     Attributes
     ----------
-    checked : cells that were compared
-    unequal : cells over fewer categories than the paper's, or of other epochs: they cannot be compared
-    failures : of those checked
+    checked : number of cells that were compared
+    unequal : number of cells that cannot be compared: over fewer categories than the paper's, or of other epochs
+    failures : the checked cells that are too far from the paper's
     """
 
     checked: int
@@ -77,82 +79,70 @@ class Verdict:
 
 
 def check_tables(tables: Sequence[Table], tolerances: Tolerances) -> Verdict:
-    """Compare every cell that has a counterpart in the paper, over the same categories."""
+    """Compare every cell that the paper has over the same categories and with the same number of epochs."""
     checked, unequal, failures = 0, 0, []
     for table in tables:
-        for row, cells in zip(table.rows, table.cells, strict=True):
-            for column, cell in zip(table.columns, cells, strict=True):
+        for name, row in zip(table.rows, table.cells, strict=True):
+            for column, cell in zip(table.columns, row, strict=True):
                 if cell.difference is None:
                     continue
                 if not _is_comparable(cell):
                     unequal += 1
                     continue
                 checked += 1
-                tolerance = _find(tolerances, cell.quantity, table.number).of(cell)
+                default = tolerances[cell.quantity, _DEFAULT]
+                tolerance = tolerances.get((cell.quantity, table.number), default).of(cell)
                 if abs(cell.difference) > tolerance:
-                    failures.append(
-                        Failure(table.number, _network(cell), words.row_name(row), column.title, cell, tolerance)
-                    )
+                    failures.append(Failure(table.number, words.row_name(name), column.title, cell, tolerance))
     return Verdict(checked, unequal, tuple(failures))
 
 
-def _network(cell: Cell) -> str:
-    if cell.source is None:
-        return ""
-    return full_name(cell.source.variant, [cell.source.variant])
-
-
-def _is_comparable(cell: Cell) -> bool:
-    """Whether a cell is over the paper's categories, and of its number of augmented epochs: none, or 100."""
+def _is_comparable(cell: TableCell) -> bool:
+    """Whether a cell is over the paper's categories, and of one of the paper's numbers of augmented epochs."""
     if cell.source is not None and cell.source.epochs not in (None, 0, 100):
         return False
     return cell.category != MEAN or set(cell.categories) == set(MVTEC_CATEGORIES)
 
 
-def _find(tolerances: Tolerances, quantity: str, table: int) -> Tolerance:
-    return tolerances.get((quantity, table)) or tolerances[quantity, _DEFAULT]
-
-
 def read_tolerances(path: Path | None = None) -> Tolerances:
-    """Read how far cells may be; gaussad's own file by default, which another may replace in part.
+    """Read gaussad's own tolerances; those in a file of the user's replace them one by one.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or has a key or value that it should not have.
+        If the file cannot be read, or has an unknown key or a wrong value.
     """
     own = _read(Path(__file__).with_name("tolerances.yaml"))
     return own if path is None else {**own, **_read(path)}
 
 
 def _read(path: Path) -> dict[tuple[str, int | str], Tolerance]:
-    name = str(path)
     found: dict[tuple[str, int | str], Tolerance] = {}
-    for quantity, by_table in _mapping(read_yaml(path), name, "").items():
-        _check_key(quantity, _QUANTITIES, name)
-        for table, values in _mapping(by_table, name, quantity).items():
-            _check_key(table, (*words.ROMAN, _DEFAULT), name)
-            found[str(quantity), table] = _tolerance(_mapping(values, name, f"{quantity}: {table}"), name)
+    for quantity, by_table in _mapping(read_yaml(path), path, "the file").items():
+        _check_key(quantity, _QUANTITIES, path)
+        for table, values in _mapping(by_table, path, quantity).items():
+            _check_key(table, (*ROMAN, _DEFAULT), path)
+            found[quantity, table] = _tolerance(_mapping(values, path, f"{quantity}: {table}"), path)
     return found
 
 
-def _tolerance(values: Mapping[Any, Any], name: str) -> Tolerance:
+def _tolerance(values: Mapping[Any, Any], path: Path) -> Tolerance:
     for key, value in values.items():
-        _check_key(key, ("sem", "at_least"), name)
+        _check_key(key, ("sem", "at_least"), path)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise UserError(f"{name}: '{key}: {value}' is no number from 0 on.")
+            raise UserError(f"{path}: '{key}: {value}' must be a number, 0 or more.")
     if not values:
-        raise UserError(f"{name}: a tolerance needs sem, at_least, or both.")
+        raise UserError(f"{path}: a tolerance needs sem, at_least, or both.")
     return Tolerance(float(values.get("sem", 0.0)), float(values.get("at_least", 0.0)))
 
 
-def _mapping(content: object, name: str, where: str) -> dict[Any, Any]:
+def _mapping(content: object, path: Path, where: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
-        raise UserError(f"{name}: {where or 'the file'} should have lines such as 'auroc: {{default: {{sem: 1}}}}'.")
+        raise UserError(f"{path}: {where} should have lines such as 'auroc: {{default: {{sem: 1}}}}'.")
     return content
 
 
-def _check_key(key: object, known: Sequence[object], name: str) -> None:
+def _check_key(key: object, known: Sequence[object], path: Path) -> None:
     if isinstance(key, bool | float) or key not in known:
-        names = [str(one) for one in known]
-        raise UserError(f"{name}: unknown key '{key}'.{did_you_mean(str(key), names)} Known: {', '.join(names)}.")
+        names = list(map(str, known))
+        raise UserError(f"{path}: unknown key '{key}'.{did_you_mean(str(key), names)} Known: {', '.join(names)}.")
