@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from gaussad_cli.errors import UserError
-from gaussad_cli.tables.cells import Cell, Column, Source, Table, Variant
+from gaussad_cli.tables.cells import CellSource, Column, Table, TableCell, Variant
 from gaussad_cli.tables.check import Tolerance, check_tables, read_tolerances
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 
-SOURCE = Source(Variant("efficientnet-b4", "w", "paper", "k"), "mahalanobis", "all")
+SOURCE = CellSource(Variant("efficientnet-b4", "w", "paper", "k"), "mahalanobis", "all")
 TOLERANCES = {("auroc", "default"): Tolerance(0.5, 1.0), ("auroc", 8): Tolerance(0.0, 3.0)}
 
 
@@ -22,7 +22,7 @@ def table(*cells, number=1):
 
 
 def cell(mean, paper, sem=None, categories=MVTEC_CATEGORIES, category="mean"):
-    return Cell("7", "auroc", None, category, SOURCE, mean, None, tuple(categories), (), paper, sem)
+    return TableCell("7", "auroc", None, category, SOURCE, mean, None, tuple(categories), (), paper, sem)
 
 
 def test_a_cell_is_too_far_beyond_its_tolerance_and_not_at_it():
@@ -67,8 +67,8 @@ def test_gaussads_own_file_has_a_tolerance_for_every_quantity(tmp_path):
         ("aurok: {}", "Did you mean auroc?"),
         ("auroc: {9: {}}", "unknown key '9'"),
         ("auroc: {default: {sems: 1}}", "Did you mean sem?"),
-        ("auroc: {default: {sem: many}}", "no number"),
-        ("auroc: {default: {sem: -1}}", "no number"),
+        ("auroc: {default: {sem: many}}", "must be a number"),
+        ("auroc: {default: {sem: -1}}", "must be a number, 0 or more"),
         ("auroc: {default: {}}", "needs sem, at_least, or both"),
         ("auroc: {true: {sem: 1}}", "unknown key 'True'"),
         ("auroc: {5.0: {sem: 1}}", "unknown key '5.0'"),
