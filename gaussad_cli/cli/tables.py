@@ -81,7 +81,7 @@ def render_tables(
     style: str,
     categories: list[str] | None = None,
 ) -> str:
-    """Write the tables to the results folder, and return their text."""
+    """Write the tables to the results folder, and return the text to print."""
     check_tables(numbers, style)
     from gaussad_cli.tables.write import build_all
 
@@ -94,12 +94,8 @@ def _write_and_render(built: Built, style: str) -> str:
 
     write_all(built)
     note(f"Tables are in {built.folder}.")
-    if style == "text" and sys.stdout.isatty():
-        return _as_on_screen(built)
-    return render_all(built.tables, style)
-
-
-def _as_on_screen(built: Built) -> str:
+    if style != "text" or not sys.stdout.isatty():
+        return render_all(built.tables, style)
     from rich.console import Console
 
     from gaussad_cli.tables.terminal import print_table

@@ -40,8 +40,7 @@ class Comparison:
 
     Attributes
     ----------
-    changes : what the manifests state differently
-    unknown : side and network of missing manifests; only weights, padding and key are compared there
+    changes : what the manifests state differently; where a side has none, only weights, padding and key are compared
     only_a, only_b : rows that are in one folder only, with their `network`
     matched : rows in both: MATCH, `network`, and every number twice, with the endings _a and _b
     cells : see :func:`compare_cells`
@@ -52,7 +51,6 @@ class Comparison:
     b: Side
     pairs: tuple[Pair, ...]
     changes: tuple[Change, ...]
-    unknown: tuple[tuple[str, str], ...]
     only_a: pd.DataFrame
     only_b: pd.DataFrame
     matched: pd.DataFrame
@@ -87,19 +85,20 @@ def compare_sides(a: Side, b: Side, wanted: ResultsFilter) -> Comparison:
     if not any(map(len, parts)):
         held = (f"{side.folder} holds {_held(rows)}." for side, rows in ((a, rows_a), (b, rows_b)))
         raise UserError(f"nothing was measured in both: {' '.join(held)}")
-    changes, unknown = [], []
+    changes = []
     for pair, rows in zip(pairs, parts, strict=True):
-        missing = [side.name for side, variant in ((a, pair.a), (b, pair.b)) if side.manifest(variant) is None]
-        unknown += [(name, pair.title) for name in missing]
-        facts_a, facts_b = (
-            _facts(side, variant, None if missing else rows) for side, variant in ((a, pair.a), (b, pair.b))
-        )
+        manifest_a, manifest_b = a.manifest(pair.a), b.manifest(pair.b)
+        facts_a, facts_b = _names(pair.a), _names(pair.b)
+        if manifest_a and manifest_b:
+            cells = {str(category): cells_of(of_category) for category, of_category in rows.groupby("category")}
+            facts_a = facts_a | facts(manifest_a, cells) | facts_a  # the results' own come first, and win
+            facts_b = facts_b | facts(manifest_b, cells) | facts_b
         changes += find_changes(pair.title, facts_a, facts_b)
     matched = pd.concat(parts, ignore_index=True)
     only_a, only_b = rows_a.drop(matched["row_a"]), rows_b.drop(matched["row_b"])
     cells = compare_cells(matched)
     tests = compare_categories(cells)
-    return Comparison(a, b, tuple(pairs), tuple(changes), tuple(unknown), only_a, only_b, matched, cells, tests)
+    return Comparison(a, b, tuple(pairs), tuple(changes), only_a, only_b, matched, cells, tests)
 
 
 def _held(rows: pd.DataFrame) -> str:
@@ -122,14 +121,9 @@ def _match(pair: Pair, rows_a: pd.DataFrame, rows_b: pd.DataFrame) -> pd.DataFra
     return matched.assign(network=pair.title)
 
 
-def _facts(side: Side, variant: Variant, rows: pd.DataFrame | None) -> Facts:
-    """Return the facts of a variant: its names in the results and, if there are rows, what its manifest says."""
-    names: Facts = {(name, ""): value for name, value in variant._asdict().items() if name != "backbone"}
-    manifest = side.manifest(variant)
-    if manifest is None or rows is None:
-        return names
-    cells = {str(category): cells_of(of_category) for category, of_category in rows.groupby("category")}
-    return names | facts(manifest, cells) | names
+def _names(variant: Variant) -> Facts:
+    """Return the facts that the results themselves hold."""
+    return {(name, ""): value for name, value in variant._asdict().items() if name != "backbone"}
 
 
 def find_changes(network: str, a: Facts, b: Facts) -> list[Change]:

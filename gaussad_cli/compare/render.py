@@ -35,7 +35,9 @@ def as_text(comparison: Comparison, points: float = 0.0) -> str:
         parts.append(f"No cell differs{by_more}.")
     else:
         heading = f"Cells that differ{by_more}: {len(cells)}. AUROC in percent, mean over folds, largest first"
-        parts.append(f"{heading}\n{_cell_table(cells)}")
+        table = cells.rename(columns={"a": "A", "b": "B", "difference": _DIFFERENCE, "largest": "largest of a fold"})
+        columns = [*ROW, "category", "A", "B", _DIFFERENCE, "largest of a fold"]
+        parts.append(f"{heading}\n{_table(table, columns)}")
     if (comparison.tests["difference"].abs() > _NOISE).any():
         parts.append(_test_section(comparison.tests))
     return "\n\n".join(parts) + "\n"
@@ -62,7 +64,8 @@ def _manifest_section(comparison: Comparison) -> str:
     lines = ["Manifests, A | B"]
     for pair in comparison.pairs:
         changes = [change for change in comparison.changes if change.network == pair.title]
-        missing = [name for name, network in comparison.unknown if network == pair.title]
+        sides = ((comparison.a, pair.a), (comparison.b, pair.b))
+        missing = [side.name for side, variant in sides if side.manifest(variant) is None]
         heading = [f"  {pair.title}:", *([] if changes else ["the same"])]
         heading += [f"({' and '.join(missing)} without manifest: only weights, padding, key)"] if missing else []
         lines.append(" ".join(heading))
@@ -94,11 +97,6 @@ def _only(rows: pd.DataFrame) -> str:
         for network, of_network in rows.groupby("network")
     ]
     return "\n".join([str(len(rows)), *networks])
-
-
-def _cell_table(cells: pd.DataFrame) -> str:
-    table = cells.rename(columns={"a": "A", "b": "B", "difference": _DIFFERENCE, "largest": "largest of a fold"})
-    return _table(table, [*ROW, "category", "A", "B", _DIFFERENCE, "largest of a fold"])
 
 
 def _table(rows: pd.DataFrame, columns: list[str]) -> str:

@@ -60,27 +60,19 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """The easiest and the hardest images of a category, in groups with a title each."""
-
-    category: str
-    groups: tuple[tuple[str, tuple[Example, ...]], ...]
-
-
-@dataclass(frozen=True)
 class Content:
-    """All that the page shows; `lead` is the network that it shows in detail."""
+    """All that the page shows; `lead` is the network shown in detail, `examples` are by category and kind."""
 
     dataset: str
-    categories: tuple[str, ...]
-    networks: tuple[ShownNetwork, ...]
+    categories: list[str]
+    networks: list[ShownNetwork]
     lead: ShownNetwork
-    levels: tuple[Panel, ...]
-    sweeps: tuple[Panel, ...]
-    rocs: tuple[Panel, ...]
-    histograms: tuple[Panel, ...]
-    calibrations: tuple[Panel, ...]
-    examples: tuple[Examples, ...]
+    levels: list[Panel]
+    sweeps: list[Panel]
+    rocs: list[Panel]
+    histograms: list[Panel]
+    calibrations: list[Panel]
+    examples: dict[str, dict[str, list[Example]]]
 
 
 def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path | None, lead: str | None) -> Content:
@@ -109,19 +101,17 @@ def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path
     scores = {name: _gaussian_rows(results.read_scores(results_folder, dataset, name)) for name in bar}
     of_lead = {name: rows for name, all_rows in scores.items() if len(rows := chosen.select(all_rows))}
     thresholds = chosen.select(results.read_thresholds(results_folder, dataset))
-    sweeps = results.read_sweeps(results_folder, dataset)
-    shown = networks[:_MOST_NETWORKS]
     return Content(
         dataset,
-        tuple(sorted(set(metrics["category"]))),
-        tuple(networks),
+        sorted(set(metrics["category"])),
+        networks,
         chosen,
-        tuple(_level_panels(metrics, shown)),
-        tuple(_sweep_panels(sweeps, metrics, chosen)),
-        tuple(_roc_panels(scores, shown)),
-        tuple(_histogram_panels(of_lead, thresholds)),
-        tuple(_calibration_panels(thresholds)),
-        tuple(_examples(name, rows, data) for name, rows in of_lead.items()),
+        _level_panels(metrics, networks[:_MOST_NETWORKS]),
+        _sweep_panels(results.read_sweeps(results_folder, dataset), metrics, chosen),
+        _roc_panels(scores, networks[:_MOST_NETWORKS]),
+        _histogram_panels(of_lead, thresholds),
+        _calibration_panels(thresholds),
+        {name: _examples(rows, data and data / name) for name, rows in of_lead.items()},
     )
 
 
@@ -196,8 +186,8 @@ def _calibration_panels(thresholds: pd.DataFrame) -> list[Panel]:
     ]
 
 
-def _examples(category: str, rows: pd.DataFrame, data: Path | None) -> Examples:
-    """Return the images that are hardest and easiest to tell apart."""
+def _examples(rows: pd.DataFrame, folder: Path | None) -> dict[str, list[Example]]:
+    """Return a category's images that are hardest and easiest to tell apart; `folder` holds its images."""
     ordered = rows.sort_values("distance", kind="stable")
     normal, anomalous = ordered[ordered["anomalous"] == 0], ordered[ordered["anomalous"] == 1]
     kinds = {
@@ -206,13 +196,11 @@ def _examples(category: str, rows: pd.DataFrame, data: Path | None) -> Examples:
         "anomalous, farthest out": anomalous.tail(_IMAGES).iloc[::-1],
         "normal, closest": normal.head(_IMAGES),
     }
-    groups = []
-    for title, images in kinds.items():
-        if len(images):
-            names = zip(images["image"], images["distance"], strict=True)
-            groups.append((title, tuple(_example(data and data / category, *values) for values in names)))
-    return Examples(category, tuple(groups))
-
-
-def _example(folder: Path | None, name: str, distance: float) -> Example:
-    return Example(name, float(distance), "" if folder is None else thumbnail(folder / name))
+    return {
+        kind: [
+            Example(name, distance, "" if folder is None else thumbnail(folder / name))
+            for name, distance in zip(images["image"], images["distance"], strict=True)
+        ]
+        for kind, images in kinds.items()
+        if len(images)
+    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -37,37 +36,30 @@ def write_report(results: Path, dataset: str | None, data: Path | None, backbone
         raise UserError(f"no such folder: {data}. Give the folder that holds the categories with --data.")
     content = gather(results, name, metrics, data, backbone)
     tables = [as_html(table) for number in ROMAN for table in build_tables(number, metrics)]
-    page = _render(content, tables, [_summarise(manifest) for manifest in read_manifests(results, name)])
+    manifests = {f"{read.backbone}, {read.key}": _summarise(read) for read in read_manifests(results, name)}
+    page = _render(content, tables, manifests)
     path = out or metrics_path(results, name).parent / "report.html"
     write_whole(path, lambda file: file.write(page.encode()))
     return path
 
 
-@dataclass(frozen=True)
-class _ManifestSummary:
-    """The facts of a manifest, in words."""
-
-    title: str
-    facts: tuple[tuple[str, str], ...]
-
-
-def _summarise(manifest: Manifest) -> _ManifestSummary:
-    """State every fact once if all categories share it, otherwise for each category."""
+def _summarise(manifest: Manifest) -> dict[str, str]:
+    """State every fact once if it is the same for all categories, otherwise for each category."""
     cells = {
         name: [cell for record in records for cell in record.cells] for name, records in manifest.categories.items()
     }
     values: dict[str, dict[str, str]] = {}
     for (what, category), value in facts(manifest, cells).items():
         values.setdefault(what, {})[category] = value
-    lines = []
+    summary = {}
     for what, by_category in values.items():
-        distinct = set(by_category.values())
         each = "; ".join(f"{category}: {value}" for category, value in by_category.items())
-        lines.append((what, distinct.pop() if len(distinct) == 1 else each))
-    return _ManifestSummary(f"{manifest.backbone}, {manifest.key}", tuple(lines))
+        distinct = set(by_category.values())
+        summary[what] = distinct.pop() if len(distinct) == 1 else each
+    return summary
 
 
-def _render(content: Content, tables: list[str], manifests: list[_ManifestSummary]) -> str:
+def _render(content: Content, tables: list[str], manifests: dict[str, dict[str, str]]) -> str:
     """Fill the template; everything but gaussad's own SVG and tables is escaped."""
     from jinja2 import Environment
     from markupsafe import Markup

@@ -22,6 +22,16 @@ _NAMES = r"p{145pt}"  # the same width
 _TITLE = 14  # characters: titles of columns are broken if their cells are no wider
 _LINES = 40  # of rows: with the caption, what fits a page
 _PLUS_MINUS = " ± "
+_BLOCK = r"""\begin{table}[htbp]
+\centering\footnotesize\setlength{\tabcolsep}{4pt}
+\caption{%(caption)s}
+\begin{tabular}{%(columns)s}
+\toprule
+%(lines)s
+\bottomrule
+\end{tabular}
+\end{table}
+"""
 
 
 def as_latex(table: Table) -> str:
@@ -70,40 +80,22 @@ def _heading_lines(table: Table, index: int) -> list[str]:
 
 def _block(table: Table, rows: range, columns: list[int], number: int, of: int) -> str:
     part = f" ({number} of {of})" if of > 1 else ""
-    of_paper = f" (Table {ROMAN[table.number]} of Rippel et al. 2020)."
-    caption = escaped(" ".join([table.title + part + of_paper, *(table.notes if number == 1 else ())]))
+    title = f"{table.title}{part} (Table {ROMAN[table.number]} of Rippel et al. 2020)."
+    names = [words.row_name(table.rows[row]) for row in rows]
+    wide = max(map(len, names)) > _NAME
     heading = [escaped(table.row_title.capitalize()), *(_heading(table, index) for index in columns)]
-    lines = []
-    wide = max(len(words.row_name(table.rows[row])) for row in rows) > _NAME
-    for row in rows:
+    lines = [" & ".join(heading) + r" \\", r"\midrule"]
+    for row, name in zip(rows, names, strict=True):
         best = words.best_of(table.cells[row], table.number)
         values = [_cell(table, row, index, index in best) for index in columns]
-        lines.append([_name(table.rows[row], wide), *values])
-    rule = table.rows[rows[-1]].startswith(("sum", "mean"))
-    body = [" & ".join(line) + r" \\" for line in lines]
-    return "\n".join(
-        [
-            r"\begin{table}[htbp]",
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{{_NAMES if wide else 'l'}{'r' * len(columns)}}}",
-            r"\toprule",
-            " & ".join(heading) + r" \\",
-            r"\midrule",
-            *body[:-1],
-            *([r"\midrule"] if rule else []),
-            body[-1],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _name(name: str, wide: bool) -> str:
-    text = escaped(words.row_name(name))
-    return rf"\raggedright\hangindent=1em {text}" if wide else text
+        lines.append(" & ".join([(r"\raggedright\hangindent=1em " if wide else "") + escaped(name), *values]) + r" \\")
+    if table.rows[rows[-1]].startswith(("sum", "mean")):
+        lines.insert(-1, r"\midrule")
+    return _BLOCK % {
+        "caption": escaped(" ".join([title, *(table.notes if number == 1 else ())])),
+        "columns": (_NAMES if wide else "l") + "r" * len(columns),
+        "lines": "\n".join(lines),
+    }
 
 
 def _heading(table: Table, index: int) -> str:

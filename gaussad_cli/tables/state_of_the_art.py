@@ -71,6 +71,7 @@ APPROACHES = (
     Approach("Mahalanobis", "mahalanobis", "all", None, ("efficientnet-b4",), 100),
     Approach("Mahalanobis, NPCA 1%", "mahalanobis", "npca", 0.01, ("efficientnet-b4",), 100),
 )
+_QUOTED = ""  # the level of what is only quoted
 _LAST_LEVELS = {("knn", "wide-resnet50-2"): "5"}  # SPADE's features; all others are compared by sums over levels
 
 
@@ -153,7 +154,7 @@ def _label(approach: Approach, source: CellSource, level: str) -> str:
         approach.title,
         source.mode if approach.mode is None and source.mode != "all" else "",
         source.variant.backbone,
-        "" if level in (SUM, NETWORK) else f"level {level}",
+        "" if level in (SUM, NETWORK, _QUOTED) else f"level {level}",
         f"{source.epochs} epochs" if source.epochs else "",
     ]
     return ", ".join(filter(None, parts))
@@ -173,9 +174,8 @@ def _unmeasured(approach: Approach, backbone: str) -> _Line:
     variant = Variant(backbone, "", "", "")
     source = CellSource(variant, approach.score, approach.mode or "", approach.var, approach.epochs)
     quoted = f" (quoted: {approach.quoted})" if approach.quoted else ""
-    level = "" if approach.quoted else NETWORK if approach.epochs is None else SUM
-    epochs = f", {approach.epochs} epochs" if approach.epochs else ""
-    return _Line(f"{approach.title}, {backbone}{epochs}{quoted}", source, level)
+    level = _QUOTED if approach.quoted else NETWORK if approach.epochs is None else SUM
+    return _Line(_label(approach, source, level) + quoted, source, level)
 
 
 def _has_value(cell: TableCell) -> bool:
