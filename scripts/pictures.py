@@ -21,19 +21,16 @@ app = typer.Typer(add_completion=False, help=__doc__)
 
 
 @app.command()
-def table(results: Path, dataset: str, number: int, backbone: str = "efficientnet-b4") -> None:
+def table(results: Path, dataset: str, number: int, backbone: str = "efficientnet-b4", width: int = 120) -> None:
     """Draw a table as SVG."""
     from rich.console import Console
-    from rich.text import Text
 
-    from gaussad_cli.tables.text import as_text
+    from gaussad_cli.tables.terminal import print_table
     from gaussad_cli.tables.write import build_all
 
     (first, *_) = build_all([number], [backbone], results, dataset).tables
-    text = Text.from_ansi(as_text(first, colour=True))
-    width = max(len(line) for line in text.plain.splitlines())
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
-    console.print(text, soft_wrap=True)
+    print_table(first, console)
     PICTURES.mkdir(parents=True, exist_ok=True)
     svg = console.export_svg(title=f"gaussad tables --table {number}")
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL).replace("Fira Code, ", "")  # nothing is fetched

@@ -11,7 +11,7 @@ import gaussad_cli
 
 PACKAGE = Path(gaussad_cli.__file__).parent
 # DESIGN.md: imports go downward only; the modules beside the folders serve all.
-LAYERS = ["cli", "report", "experiments", "tables", "detector", "training", "evaluation", "comparators"]
+LAYERS = ["cli", "report", "compare", "experiments", "tables", "detector", "training", "evaluation", "comparators"]
 LAYERS += ["extraction", "backbones", "datasets", "gaussian"]
 SERVE_ALL = {"errors", "files", "settings", "parallel", "lookahead"}
 _FRONTS = {"__main__.py": {"cli"}, "__init__.py": {"detector"}}  # the command, and the Python API

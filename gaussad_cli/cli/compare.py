@@ -1,4 +1,4 @@
-"""Results beside results: compare."""
+"""The command `compare`: two results folders beside each other."""
 
 from __future__ import annotations
 
@@ -11,31 +11,35 @@ from gaussad_cli.cli.options import canonical_names, note
 from gaussad_cli.errors import UserError
 
 FORMATS = ("text", "csv")
-DIFFERENT = 3  # exit status where that was asked for
+DIFFERENT = 3  # exit status with --fail-on-difference
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, or a data set's folder in one.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The other one; may be the same, with --key-a and --key-b.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, or the folder of a data set in one.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The other; may be the same, with --key-a and --key-b.")],
     dataset: Annotated[Optional[str], typer.Option(help="Which data set, where a folder holds several.")] = None,
     backbone: Annotated[Optional[list[str]], typer.Option(help="Only these; repeatable.  [default: all]")] = None,
     score: Annotated[
         Optional[list[str]], typer.Option(help="Only these, such as mahalanobis; repeatable.  [default: all]")
     ] = None,
-    key_a: Annotated[Optional[str], typer.Option(help="Which variant of a backbone in A: head of its key.")] = None,
-    key_b: Annotated[Optional[str], typer.Option(help="Which variant of a backbone in B.")] = None,
+    key_a: Annotated[
+        Optional[str], typer.Option(help="Which variant of a backbone in A: the beginning of its key.")
+    ] = None,
+    key_b: Annotated[
+        Optional[str], typer.Option(help="Which variant of a backbone in B: the beginning of its key.")
+    ] = None,
     min_difference: Annotated[
-        float, typer.Option(min=0.0, help="Percentage points of AUROC that a cell must differ by more than.")
+        float, typer.Option(min=0.0, help="Ignore cells that differ by no more percentage points of AUROC.")
     ] = 0.0,
-    style: Annotated[str, typer.Option("--format", help="text, or csv of all differing cells and tests.")] = "text",
+    style: Annotated[str, typer.Option("--format", help="text, or csv with all differing cells and tests.")] = "text",
     fail_on_difference: Annotated[
-        bool, typer.Option("--fail-on-difference", help="Exit 3 if a cell of both differs by more than that.")
+        bool, typer.Option("--fail-on-difference", help="Exit 3 if a cell differs by more than --min-difference.")
     ] = False,
 ) -> None:
-    """Compare two results folders: what differs in their manifests, which AUROCs differ, and whether by chance.
+    """Compare two results folders: which AUROCs differ, whether by chance, and what differs in how they were made.
 
     Rows are matched by category, backbone, epochs, level, score, mode, var and fold; weights, padding and key may
-    differ. Over categories, mean differences are tested by an exact sign-flip permutation test, Holm-corrected.
+    differ. An exact sign-flip permutation test over categories, Holm-corrected, says what may be chance.
 
     Example: gaussad compare results ../other/results --backbone efficientnet-b4
 
@@ -43,11 +47,12 @@ def compare(
     """
     if style not in FORMATS:
         raise UserError(f"unknown format '{style}'. Known: {', '.join(FORMATS)}.")
-    from gaussad_cli.tables.compare import Choice, compare_sides, read_side
-    from gaussad_cli.tables.differences import as_csv, as_text, summary
+    from gaussad_cli.compare.differences import compare_sides
+    from gaussad_cli.compare.render import as_csv, as_text, summary
+    from gaussad_cli.compare.sides import ResultsFilter, read_side
 
-    choice = Choice(tuple(canonical_names(backbone or [])), tuple(score or ()), key_a, key_b)
-    comparison = compare_sides(read_side("A", a, dataset), read_side("B", b, dataset), choice)
+    wanted = ResultsFilter(tuple(canonical_names(backbone or [])), tuple(score or ()), key_a, key_b)
+    comparison = compare_sides(read_side("A", a, dataset), read_side("B", b, dataset), wanted)
     if style == "csv":
         note(summary(comparison))
     typer.echo((as_csv if style == "csv" else as_text)(comparison, min_difference), nl=False)

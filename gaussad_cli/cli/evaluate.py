@@ -105,7 +105,7 @@ def _draw(thresholds: pd.DataFrame, folder: Path, one_scoring: bool) -> None:
     if not one_scoring:
         note("Figures are drawn for one score and mode at a time: name them with --score, --mode, --var.")
         return
-    from gaussad_cli.tables.figures import draw_calibration
+    from gaussad_cli.report.calibration import draw_calibration
 
     first = thresholds.iloc[0]
     mode = f"{first['mode']}{'' if first['mode'] == 'all' else format(first['var'], '-g')}"

@@ -1,4 +1,4 @@
-"""Results to one page: report."""
+"""The command `report`: from results to one HTML page."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from gaussad_cli.cli.options import WhichDataset, canonical_name, note
 def report(
     results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
     dataset: WhichDataset = None,
-    data: Annotated[Optional[Path], typer.Option(help="The images, for thumbnails.  [default: none]")] = None,
-    backbone: Annotated[
-        Optional[str], typer.Option(help="Whose distances are shown in detail.  [default: the best]")
+    data: Annotated[
+        Optional[Path], typer.Option(help="Folder of the images, for thumbnails.  [default: no images]")
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="The file.  [default: report.html in the results]")] = None,
+    backbone: Annotated[
+        Optional[str], typer.Option(help="Show the distances of this one in detail.  [default: the best]")
+    ] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="The file to write.  [default: report.html in the results]")
+    ] = None,
 ) -> None:
     """Write one self-contained HTML file: tables, figures, best and worst images, and what was run.
 
-    It needs no network and no script, and may be sent as it is; with --data, it holds pictures of your images.
+    It needs no network and no script, so you can send it as it is. With --data, it contains some of your images.
 
     Example: gaussad report --data mvtec
     """
     from gaussad_cli.report.write import write_report
 
+    lead = None if backbone is None else canonical_name(backbone)
     note("Report:")
-    typer.echo(write_report(results, dataset, data, None if backbone is None else canonical_name(backbone), out))
+    typer.echo(write_report(results, dataset, data, lead, out))

@@ -1,28 +1,20 @@
-"""Results to tables: tables."""
+"""The command `tables`: from results to the paper's tables."""
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import (
-    Format,
-    TableNumbers,
-    WhichDataset,
-    canonical_names,
-    note,
-)
+from gaussad_cli.cli.options import Format, TableNumbers, WhichDataset, canonical_names, note
 from gaussad_cli.errors import UserError
+from gaussad_cli.tables.known import ROMAN, SUFFIXES
 
 if TYPE_CHECKING:
     from gaussad_cli.tables.write import Built
 
-KNOWN_TABLES = (1, 2, 3, 4, 5, 7, 8)
-FORMATS = ("text", "markdown", "latex", "html", "csv")
 TOO_FAR = 3  # exit status of a check that failed
 
 
@@ -41,8 +33,8 @@ def tables(
 ) -> None:
     """Print the paper's tables from the results, measured beside published, and write them to the results folder.
 
-    In a terminal, differences are coloured by their size, and a row's best is bold. With --check, only cells over the
-    same categories as the paper's are compared.
+    In a terminal, differences are coloured by their size, and the best of a row is bold. With --check, only cells over
+    the same categories as the paper's are compared.
 
     Example: gaussad tables --table 3 --format markdown
 
@@ -54,18 +46,17 @@ def tables(
     from gaussad_cli.tables.write import build_all
 
     names = None if backbone is None else canonical_names(backbone)
-    built = build_all(table or KNOWN_TABLES, names, results, dataset)
+    built = build_all(table or ROMAN, names, results, dataset)
     if check:
-        _check(built, tolerances)
+        _compare_with_paper(built, tolerances)
     else:
-        typer.echo(_render(built, style), nl=False)
+        typer.echo(_write_and_render(built, style), nl=False)
 
 
-def _check(built: Built, path: Path | None) -> None:
-    from gaussad_cli.tables.check import check_tables as compare
-    from gaussad_cli.tables.check import read_tolerances
+def _compare_with_paper(built: Built, tolerances: Path | None) -> None:
+    from gaussad_cli.tables import check
 
-    verdict = compare(built.tables, read_tolerances(path))
+    verdict = check.check_tables(built.tables, check.read_tolerances(tolerances))
     typer.echo(verdict)
     if not verdict.checked:
         raise UserError("no cell could be checked: the paper's are means over all 15 categories of MVTec AD.")
@@ -74,12 +65,12 @@ def _check(built: Built, path: Path | None) -> None:
 
 
 def check_tables(numbers: list[int] | None, style: str) -> None:
-    """Find unknown tables and formats before the work."""
-    if style not in FORMATS:
-        raise UserError(f"unknown format '{style}'. Known: {', '.join(FORMATS)}.")
+    """Refuse unknown tables and formats before any work is done."""
+    if style not in SUFFIXES:
+        raise UserError(f"unknown format '{style}'. Known: {', '.join(SUFFIXES)}.")
     for number in numbers or ():
-        if number not in KNOWN_TABLES:
-            raise UserError(f"no table {number}: known are {', '.join(map(str, KNOWN_TABLES))}.")
+        if number not in ROMAN:
+            raise UserError(f"no table {number}: known are {', '.join(map(str, ROMAN))}.")
 
 
 def render_tables(
@@ -90,22 +81,27 @@ def render_tables(
     style: str,
     categories: list[str] | None = None,
 ) -> str:
-    """Write the tables to the results folder, and return their text."""
+    """Write the tables to the results folder, and return the text to print."""
     check_tables(numbers, style)
     from gaussad_cli.tables.write import build_all
 
-    return _render(build_all(numbers or KNOWN_TABLES, backbones, results, dataset, categories), style)
+    return _write_and_render(build_all(numbers or ROMAN, backbones, results, dataset, categories), style)
 
 
-def _render(built: Built, style: str) -> str:
+def _write_and_render(built: Built, style: str) -> str:
     from gaussad_cli.tables.render import render_all
     from gaussad_cli.tables.write import write_all
 
     write_all(built)
     note(f"Tables are in {built.folder}.")
-    return render_all(built.tables, style, _in_colour())
+    if style != "text" or not sys.stdout.isatty():
+        return render_all(built.tables, style)
+    from rich.console import Console
 
+    from gaussad_cli.tables.terminal import print_table
 
-def _in_colour() -> bool:
-    """Whether stdout is a terminal whose user has not asked for plain text (no-color.org)."""
-    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    console = Console()
+    with console.capture() as captured:
+        for table in built.tables:
+            print_table(table, console)
+    return captured.get()

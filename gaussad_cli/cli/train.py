@@ -131,7 +131,7 @@ def autoencoder(
 
 def _report_training(trained: Trained) -> None:
     from gaussad_cli.backbones.weights import shorten
-    from gaussad_cli.tables.figures import draw_histories
+    from gaussad_cli.report.histories import draw_histories
     from gaussad_cli.training.train import summarise_training
 
     typer.echo(summarise_training(trained.metrics, trained.histories))

@@ -15,7 +15,7 @@ _QUALITY = 80
 
 
 def thumbnail(path: Path) -> str:
-    """Return an image file as a `data:` URL of a small square JPEG; an empty string if it cannot be read."""
+    """Return a small square JPEG of an image file as a `data:` URL, or an empty string if the file cannot be read."""
     try:
         pixels = read_squares(path, [PIXELS]).by_size[PIXELS]
     except ImageError:

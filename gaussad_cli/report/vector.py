@@ -1,4 +1,4 @@
-"""matplotlib figures as inline SVG that follows the page: its colours, its font, light or dark."""
+"""matplotlib figures as inline SVG with the colours and the font of the page, light or dark."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours that nothing else has, drawn by matplotlib and then replaced by the page's CSS variables.
+# Colours that nothing else uses: matplotlib draws with them, then they are replaced by the page's CSS variables.
 INK, FAINT, GRID = "#010101", "#010102", "#010103"
 SERIES = tuple(f"#0102{number:02x}" for number in range(1, 9))
 _VARIABLES = {INK: "ink", FAINT: "faint", GRID: "grid"} | {c: f"c{n}" for n, c in enumerate(SERIES)}
-WIDTH, HEIGHT = 3.3, 2.6  # inches of a panel; it is drawn as wide as its place in the page
+WIDTH, HEIGHT = 3.3, 2.6  # inches; the page scales a panel to the width of its place
 
 
 def new_panel(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axes]:
@@ -50,8 +50,8 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
 
     Parameters
     ----------
-    name : unique in the page; ids inside the drawing begin with it
-    description : what a reader who does not see it is told
+    name : unique in the page; the ids inside the drawing begin with it
+    description : for readers who do not see it
     """
     from html import escape
 

@@ -1,8 +1,7 @@
-"""The page: what `gaussad report` writes."""
+"""The page that `gaussad report` writes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -13,19 +12,18 @@ from gaussad_cli.evaluation.results import metrics_path, read_manifests, read_me
 from gaussad_cli.files import write_whole
 from gaussad_cli.report.content import Content, gather
 from gaussad_cli.tables.build import build_tables
+from gaussad_cli.tables.known import ROMAN
 from gaussad_cli.tables.markup import TABLE_CSS, as_html
-
-TABLES = (1, 2, 3, 4, 5, 7, 8)
 
 
 def write_report(results: Path, dataset: str | None, data: Path | None, backbone: str | None, out: Path | None) -> Path:
-    """Write one self-contained HTML file; return where it is.
+    """Write one self-contained HTML file, and return its path.
 
     Parameters
     ----------
-    data : folder of the images, for thumbnails; None for none
-    backbone : whose distances are shown in detail; None: the best
-    out : the file; None: report.html beside the metrics
+    data : folder of the images, for thumbnails; None for a report without images
+    backbone : the one whose distances are shown in detail; None for the best
+    out : the file to write; None for report.html beside the metrics
 
     Raises
     ------
@@ -37,39 +35,32 @@ def write_report(results: Path, dataset: str | None, data: Path | None, backbone
     if data is not None and not data.is_dir():
         raise UserError(f"no such folder: {data}. Give the folder that holds the categories with --data.")
     content = gather(results, name, metrics, data, backbone)
-    tables = [as_html(table) for number in TABLES for table in build_tables(number, metrics)]
-    page = render(content, tables, [_summary(manifest) for manifest in read_manifests(results, name)])
+    tables = [as_html(table) for number in ROMAN for table in build_tables(number, metrics)]
+    manifests = {f"{read.backbone}, {read.key}": _summarise(read) for read in read_manifests(results, name)}
+    page = _render(content, tables, manifests)
     path = out or metrics_path(results, name).parent / "report.html"
     write_whole(path, lambda file: file.write(page.encode()))
     return path
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a manifest says, in words."""
-
-    title: str
-    facts: tuple[tuple[str, str], ...]
-
-
-def _summary(manifest: ResultsManifest) -> Summary:
-    """Say once what is the same for all categories, and name the category of what is not."""
+def _summarise(manifest: ResultsManifest) -> dict[str, str]:
+    """State every fact once if it is the same for all categories, otherwise for each category."""
     cells = {
         name: [cell for record in records for cell in record.cells] for name, records in manifest.categories.items()
     }
     values: dict[str, dict[str, str]] = {}
     for (what, category), value in facts(manifest, cells).items():
         values.setdefault(what, {})[category] = value
-    lines = []
+    summary = {}
     for what, by_category in values.items():
-        distinct = set(by_category.values())
         each = "; ".join(f"{category}: {value}" for category, value in by_category.items())
-        lines.append((what, distinct.pop() if len(distinct) == 1 else each))
-    return Summary(f"{manifest.backbone}, {manifest.key}", tuple(lines))
+        distinct = set(by_category.values())
+        summary[what] = distinct.pop() if len(distinct) == 1 else each
+    return summary
 
 
-def render(content: Content, tables: list[str], manifests: list[Summary]) -> str:
-    """Fill the template; everything but our own SVG and tables is escaped."""
+def _render(content: Content, tables: list[str], manifests: dict[str, dict[str, str]]) -> str:
+    """Fill the template; everything but gaussad's own SVG and tables is escaped."""
     from jinja2 import Environment
     from markupsafe import Markup
 

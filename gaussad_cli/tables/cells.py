@@ -1,9 +1,9 @@
-"""Cells of the paper's tables: what they are of, measured means over categories, and the paper's beside them."""
+"""The cells of the paper's tables: what each shows, its measured mean over categories, and the paper's value."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import pandas as pd
@@ -11,11 +11,11 @@ import pandas as pd
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.tables.published import MVTEC_CATEGORIES, read_published
 
-MEAN = "mean"  # the category that stands for the mean over all
+MEAN = "mean"  # stands for the mean over all categories where a category is named
 
 
 class Variant(NamedTuple):
-    """What tells one network's results from another's."""
+    """The columns that tell the results of one network from those of another."""
 
     backbone: str
     weights: str
@@ -27,11 +27,11 @@ VARIANT = list(Variant._fields)
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a cell is of.
+class CellSource:
+    """The rows of metrics.csv that a cell is computed from.
 
-    `score`, `mode` and `var` are the results' columns (`mode` "" and `var` None: whatever was run, there is one only);
-    `epochs` None is that of networks that were trained on images, whose results have none.
+    `score`, `mode` and `var` are columns of the results. `epochs` is None for networks that were trained on images:
+    their rows have none.
     """
 
     variant: Variant
@@ -41,32 +41,31 @@ class Source:
     epochs: int | None = 0
 
     @classmethod
-    def of(cls, variant: Variant, scoring: Scoring, epochs: int = 0) -> Source:
+    def of(cls, variant: Variant, scoring: Scoring, epochs: int = 0) -> CellSource:
         """Return the source of a scoring's cells."""
         return cls(variant, scoring.score, scoring.mode, scoring.var, epochs)
 
     def select(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the metrics' rows that it stands for."""
-        var = rows["var"].isna() if self.var is None else rows["var"] == self.var
-        epochs = rows["epochs"].isna() if self.epochs is None else rows["epochs"] == self.epochs
+        """Return those of the rows that belong to this source."""
         variant = (rows[VARIANT] == list(self.variant)).all(axis=1)
-        return rows[variant & epochs & var & (rows["score"] == self.score) & (rows["mode"] == self.mode)]
+        scoring = (rows["score"] == self.score) & (rows["mode"] == self.mode) & _equals(rows["var"], self.var)
+        return rows[variant & scoring & _equals(rows["epochs"], self.epochs)]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Mean over categories and its SEM, measured and published; None where there is none.
+class TableCell:
+    """A mean over categories and its SEM, measured and published; None where there is none.
 
-    `quantity` is "auroc", "fpr" or "tpr" in percent, or "dim", a count; empty where there is nothing to show.
-    `category` is one category, or the mean over all.
-    `categories` are the ones the measured mean is over; `undefined` those that were run and where it is undefined.
+    `quantity` is "auroc", "fpr" or "tpr" in percent, or "dim", a count; empty where the cell stays empty.
+    `category` is a single category, or MEAN for the mean over all.
+    `categories` are those that the measured mean is over; `undefined` those that were run but have no defined value.
     """
 
     level: str = ""
     quantity: str = "auroc"
     sigma: int | None = None
     category: str = MEAN
-    source: Source | None = None
+    source: CellSource | None = None
     mean: float | None = None
     sem: float | None = None
     categories: tuple[str, ...] = ()
@@ -84,10 +83,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its title and what its cells are of, if that is the same for all."""
+    """A column's title, and the source of its cells if they all share one."""
 
     title: str
-    source: Source | None = None
+    source: CellSource | None = None
 
 
 @dataclass(frozen=True)
@@ -98,19 +97,25 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[str, ...]
-    cells: tuple[tuple[Cell, ...], ...]  # by row, by column
-    notes: tuple[str, ...] = field(default=())
+    cells: tuple[tuple[TableCell, ...], ...]  # by row, by column
+    notes: tuple[str, ...] = ()
     row_title: str = "level"
+
+    def all_cells(self) -> Iterator[TableCell]:
+        """Yield every cell, row by row."""
+        return (cell for row in self.cells for cell in row)
 
     @property
     def categories(self) -> tuple[str, ...]:
         """All categories that were run, whether their AUROC is defined or not."""
-        cells = [cell for row in self.cells for cell in row]
-        return tuple(sorted({name for cell in cells for name in (*cell.categories, *cell.undefined)}))
+        return tuple(sorted({name for cell in self.all_cells() for name in (*cell.categories, *cell.undefined)}))
 
 
-def measure(rows: pd.DataFrame, cell: Cell) -> Cell:
-    """Average folds, then categories; the SEM is over categories (ddof 1), so one category has none.
+def measure(rows: pd.DataFrame, cell: TableCell) -> TableCell:
+    """Return the cell with its measured mean: over folds first, then over categories.
+
+    The SEM is over categories (ddof 1), so a single category has none. A category whose value is undefined in any fold
+    is undefined.
 
     Parameters
     ----------
@@ -126,7 +131,7 @@ def measure(rows: pd.DataFrame, cell: Cell) -> Cell:
     column = cell.quantity if cell.sigma is None else f"{cell.quantity}_{cell.sigma}s"
     folds = measured.groupby("category")[column]
     per_category = (1 if cell.quantity == "dim" else 100) * folds.mean()
-    per_category[folds.count() < folds.size()] = float("nan")  # undefined in a fold: undefined
+    per_category[folds.count() < folds.size()] = float("nan")
     defined = per_category.dropna()
     n = len(defined)
     return replace(
@@ -139,32 +144,33 @@ def measure(rows: pd.DataFrame, cell: Cell) -> Cell:
 
 
 def comparable(number: int, rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the paper's cells of a table, none if the rows are of other data."""
+    """Return the paper's cells of a table; none if the rows are of another data set."""
     published = read_published()
     return published[(published["table"] == number) & (set(rows["category"]) <= set(MVTEC_CATEGORIES))]
 
 
-def publish(cells: pd.DataFrame, cell: Cell) -> Cell:
-    """Put the paper's mean and SEM beside a cell's, where the paper has them.
+def publish(published: pd.DataFrame, cell: TableCell) -> TableCell:
+    """Return the cell with the paper's mean and SEM, if the paper has them.
 
     Parameters
     ----------
-    cells : of :func:`comparable`
+    published : as :func:`comparable` returns it
     """
     if not cell.quantity or cell.source is None:
         return cell
     source = cell.source
-    var = cells["var"].isna() if source.var is None else cells["var"] == source.var
-    sigma = cells["sigma"].isna() if cell.sigma is None else cells["sigma"] == cell.sigma
-    match = cells[
-        var
-        & sigma
-        & (cells["quantity"] == cell.quantity)
-        & (cells["backbone"] == source.variant.backbone)
-        & (cells["level"] == cell.level)
-        & (cells["score"] == source.score)
-        & (cells["mode"] == source.mode)
-        & (cells["category"] == cell.category)
+    wanted = {
+        "quantity": cell.quantity,
+        "backbone": source.variant.backbone,
+        "level": cell.level,
+        "score": source.score,
+        "mode": source.mode,
+        "category": cell.category,
+    }
+    match = published[
+        (published[list(wanted)] == list(wanted.values())).all(axis=1)
+        & _equals(published["var"], source.var)
+        & _equals(published["sigma"], cell.sigma)
     ]
     if match.empty:
         return cell
@@ -172,30 +178,43 @@ def publish(cells: pd.DataFrame, cell: Cell) -> Cell:
     return replace(cell, published_mean=float(mean), published_sem=None if pd.isna(sem) else float(sem))
 
 
+def _equals(column: pd.Series, value: float | None) -> pd.Series:
+    return column.isna() if value is None else column == value
+
+
 def variants_of(rows: pd.DataFrame) -> list[Variant]:
     """Return the variants in metrics, sorted."""
-    return sorted(Variant(*map(str, one)) for one in set(rows[VARIANT].itertuples(index=False, name=None)))
+    return sorted(Variant(*map(str, names)) for names in set(rows[VARIANT].itertuples(index=False, name=None)))
 
 
 def full_name(variant: Variant, variants: Sequence[Variant]) -> str:
-    """Name a variant with its weights and padding; by its key too where others are alike."""
+    """Name a variant with its weights and padding, and with its key too if another variant shares those."""
     alike = [other for other in variants if other[:3] == variant[:3]]
     key = f", key {variant.key[:8]}" if len(alike) > 1 else ""
     return f"{variant.backbone} ({variant.weights}, padding {variant.padding}{key})"
 
 
+def short_name(variant: Variant, variants: Sequence[Variant]) -> str:
+    """Name a variant by its backbone alone, or in full if another variant has the same backbone."""
+    alike = [other for other in variants if other.backbone == variant.backbone]
+    return variant.backbone if len(alike) == 1 else full_name(variant, variants)
+
+
 def general_notes(table: Table) -> list[str]:
-    """Say what every reader of the table must know."""
-    notes = [f"Mean{'' if table.number == 4 else ' ± SEM'} in percent over {_categories_named(table.categories)}."]
-    cells = [cell for row in table.cells for cell in row]
-    means = [cell for cell in cells if cell.category == MEAN]
-    if any(cell.published_mean is not None for cell in means) and len(table.categories) < len(MVTEC_CATEGORIES):
+    """Return the notes that every table needs: which categories, unequal sets, undefined cells."""
+    names = table.categories
+    over = f"{len(names)} categor{'y' if len(names) == 1 else 'ies'}: {', '.join(names)}"
+    if set(names) == set(MVTEC_CATEGORIES):
+        over = "all 15 categories"
+    notes = [f"Mean{'' if table.number == 4 else ' ± SEM'} in percent over {over}."]
+    has_published_mean = any(cell.published_mean is not None and cell.category == MEAN for cell in table.all_cells())
+    if has_published_mean and len(names) < len(MVTEC_CATEGORIES):
         notes.append(
             "The paper's cells are means over all 15 MVTec AD categories: the differences are between unequal sets."
         )
-    if any(is_partial(cell, table) for cell in cells):
+    if any(is_partial(cell, table) for cell in table.all_cells()):
         notes.append("†: a mean over fewer categories than the table's.")
-    if undefined := sorted({name for cell in cells for name in cell.undefined}):
+    if undefined := sorted({name for cell in table.all_cells() for name in cell.undefined}):
         notes.append(
             f"AUROC is undefined in some cells for {', '.join(undefined)}: SED fails where a feature has no variance, "
             "every score where the training images are all alike or the test set has one class only."
@@ -203,12 +222,6 @@ def general_notes(table: Table) -> list[str]:
     return notes
 
 
-def is_partial(cell: Cell, table: Table) -> bool:
+def is_partial(cell: TableCell, table: Table) -> bool:
     """Whether a cell is a mean over fewer categories than the table's."""
     return cell.category == MEAN and cell.mean is not None and len(cell.categories) < len(table.categories)
-
-
-def _categories_named(names: Sequence[str]) -> str:
-    if set(names) == set(MVTEC_CATEGORIES):
-        return "all 15 categories"
-    return f"{len(names)} categor{'y' if len(names) == 1 else 'ies'}: {', '.join(names)}"

@@ -1,4 +1,4 @@
-"""Whether measured cells are as near to the paper's as they should be: what `gaussad tables --check` says."""
+"""Whether measured cells are as near to the paper's as they should be: `gaussad tables --check`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field
 
 from gaussad_cli.settings import convert, read_yaml
 from gaussad_cli.tables import words
-from gaussad_cli.tables.cells import MEAN, Cell, Table, full_name
+from gaussad_cli.tables.cells import MEAN, Table, TableCell, full_name
+from gaussad_cli.tables.known import ROMAN
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 
 _DEFAULT = "default"
@@ -22,17 +23,17 @@ _File = dict[Literal["auroc", "fpr", "tpr", "dim"], dict[_Table, _Values]]
 
 @dataclass(frozen=True)
 class Tolerance:
-    """A number of published SEMs, but at least a number of points."""
+    """How far a cell may be from the paper's: so many published SEMs, but at least so many points."""
 
     sem: float = 0.0
     at_least: float = 0.0
 
-    def of(self, cell: Cell) -> float:
-        """Return how far a cell may be from the paper's."""
+    def of(self, cell: TableCell) -> float:
+        """Return the tolerance of a cell, in percentage points."""
         return max(self.sem * (cell.published_sem or 0.0), self.at_least)
 
 
-Tolerances = Mapping[tuple[str, int | str], Tolerance]  # by quantity, and table or "default"
+Tolerances = Mapping[tuple[str, int | str], Tolerance]  # by quantity, and number of the table or "default"
 
 
 @dataclass(frozen=True)
@@ -40,29 +41,30 @@ class Failure:
     """A cell that is too far from the paper's."""
 
     table: int
-    network: str
     row: str
     column: str
-    cell: Cell
+    cell: TableCell
     tolerance: float
 
     def __str__(self) -> str:
-        name = f"Table {words.ROMAN[self.table]}, {self.row}, {self.column}, {self.network}"
+        variant = self.cell.source and self.cell.source.variant
+        network = full_name(variant, [variant]) if variant else ""
         return (
-            f"{name}: measured {self.cell.mean:.1f}, paper {self.cell.published_mean:.1f}, "
+            f"Table {ROMAN[self.table]}, {self.row}, {self.column}, {network}: "
+            f"measured {self.cell.mean:.1f}, paper {self.cell.published_mean:.1f}, "
             f"difference {self.cell.difference:+.1f}, tolerance {self.tolerance:.1f}"
         )
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found.
+    """The result of a check.
 
     Attributes
     ----------
-    checked : cells that were compared
-    unequal : cells over fewer categories than the paper's, or of other epochs: they cannot be compared
-    failures : of those checked
+    checked : number of cells that were compared
+    unequal : number of cells that cannot be compared: over fewer categories than the paper's, or of other epochs
+    failures : the checked cells that are too far from the paper's
     """
 
     checked: int
@@ -80,44 +82,33 @@ class Verdict:
 
 
 def check_tables(tables: Sequence[Table], tolerances: Tolerances) -> Verdict:
-    """Compare every cell that has a counterpart in the paper, over the same categories."""
+    """Compare every cell that the paper has over the same categories and with the same number of epochs."""
     checked, unequal, failures = 0, 0, []
     for table in tables:
-        for row, cells in zip(table.rows, table.cells, strict=True):
-            for column, cell in zip(table.columns, cells, strict=True):
+        for name, row in zip(table.rows, table.cells, strict=True):
+            for column, cell in zip(table.columns, row, strict=True):
                 if cell.difference is None:
                     continue
                 if not _is_comparable(cell):
                     unequal += 1
                     continue
                 checked += 1
-                tolerance = _find(tolerances, cell.quantity, table.number).of(cell)
+                default = tolerances[cell.quantity, _DEFAULT]
+                tolerance = tolerances.get((cell.quantity, table.number), default).of(cell)
                 if abs(cell.difference) > tolerance:
-                    failures.append(
-                        Failure(table.number, _network(cell), words.row_name(row), column.title, cell, tolerance)
-                    )
+                    failures.append(Failure(table.number, words.row_name(name), column.title, cell, tolerance))
     return Verdict(checked, unequal, tuple(failures))
 
 
-def _network(cell: Cell) -> str:
-    if cell.source is None:
-        return ""
-    return full_name(cell.source.variant, [cell.source.variant])
-
-
-def _is_comparable(cell: Cell) -> bool:
-    """Whether a cell is over the paper's categories, and of its number of augmented epochs: none, or 100."""
+def _is_comparable(cell: TableCell) -> bool:
+    """Whether a cell is over the paper's categories, and of one of the paper's numbers of augmented epochs."""
     if cell.source is not None and cell.source.epochs not in (None, 0, 100):
         return False
     return cell.category != MEAN or set(cell.categories) == set(MVTEC_CATEGORIES)
 
 
-def _find(tolerances: Tolerances, quantity: str, table: int) -> Tolerance:
-    return tolerances.get((quantity, table)) or tolerances[quantity, _DEFAULT]
-
-
 def read_tolerances(path: Path | None = None) -> Tolerances:
-    """Read how far cells may be from the paper's: gaussad's own file, with those of another file in place of its own.
+    """Read gaussad's own tolerances; those in a file of the user's replace them one by one.
 
     Raises
     ------

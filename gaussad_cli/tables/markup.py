@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from html import escape
 
 from gaussad_cli.tables import words
-from gaussad_cli.tables.cells import Cell, Table
+from gaussad_cli.tables.cells import Table, TableCell
 
-_MARKUP = re.compile(r"[\\`*~|<>\[\]]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word is none
+_MARKUP = re.compile(r"[\\`*~|<>\[\]]|(?<![^\W_])_|_(?![^\W_])")  # an underscore inside a word is no markup
 
 TABLE_CSS = """
 table.gaussad { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
@@ -42,18 +42,17 @@ body {{ margin: 1rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.5 sys
 
 def as_markdown(table: Table) -> str:
     """Render a GitHub table; cells read measured (paper, difference), the best of a row bold."""
-    lines = [[table.row_title.capitalize(), *(_plain(column.title) for column in table.columns)]]
+    heading = [table.row_title.capitalize(), *(_plain(column.title) for column in table.columns)]
+    lines = [_line(heading), f"|{'|'.join(['---', *('---:' for _ in table.columns)])}|"]
     for name, row in zip(table.rows, table.cells, strict=True):
         best = words.best_of(row, table.number)
-        lines.append([_plain(words.row_name(name)), *(_markdown_cell(c, table, n in best) for n, c in enumerate(row))])
-    rule = "|".join(["---", *("---:" for _ in table.columns)])
-    body = ["| " + " | ".join(line) + " |" for line in lines]
-    return (
-        "\n".join(
-            [f"**{_plain(words.title(table))}**", "", body[0], f"|{rule}|", *body[1:], "", *map(_plain, table.notes)]
-        )
-        + "\n"
-    )
+        cells = [_markdown_cell(cell, table, index in best) for index, cell in enumerate(row)]
+        lines.append(_line([_plain(words.row_name(name)), *cells]))
+    return "\n".join([f"**{_plain(words.title(table))}**", "", *lines, "", *map(_plain, table.notes)]) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _plain(text: str) -> str:
@@ -61,21 +60,21 @@ def _plain(text: str) -> str:
     return _MARKUP.sub(lambda match: {"<": "&lt;", ">": "&gt;"}.get(match[0], "\\" + match[0]), words.printable(text))
 
 
-def _markdown_cell(cell: Cell, table: Table, best: bool) -> str:
+def _markdown_cell(cell: TableCell, table: Table, best: bool) -> str:
     text = words.measured(cell, table)
     text = f"**{text}**" if best else text
     return text if cell.published_mean is None else f"{text} ({words.paper(cell)}, {words.difference(cell)})"
 
 
 def as_html(table: Table) -> str:
-    """Render a table and its notes as an HTML fragment, styled by :data:`TABLE_CSS`; everything in it is escaped."""
-    spans = [3 if words.has_paper(table, index) else 1 for index in range(len(table.columns))]
+    """Render a table and its notes as an HTML fragment, styled by :data:`TABLE_CSS`; all names in it are escaped."""
+    spans = [words.span(table, index) for index in range(len(table.columns))]
     titles = "".join(
         f'<th scope="colgroup" colspan="{span}">{escape(words.printable(column.title))}</th>'
         for column, span in zip(table.columns, spans, strict=True)
     )
-    below = "".join(f'<th scope="col">{name}</th>' for span in spans for name in ("measured", "paper", "diff")[:span])
-    rows = "\n".join(_html_row(table, number, spans) for number in range(len(table.rows)))
+    below = "".join(f'<th scope="col">{name}</th>' for span in spans for name in words.PARTS[:span])
+    rows = "\n".join(_html_row(table, row) for row in range(len(table.rows)))
     heading = f'<tr><th scope="col" rowspan="2">{escape(table.row_title)}</th>{titles}</tr>\n<tr>{below}</tr>'
     notes = " ".join(escape(words.printable(note)) for note in table.notes)
     return (
@@ -84,20 +83,15 @@ def as_html(table: Table) -> str:
     )
 
 
-def _html_row(table: Table, number: int, spans: Sequence[int]) -> str:
-    row = table.cells[number]
-    best = words.best_of(row, table.number)
+def _html_row(table: Table, row: int) -> str:
+    best = words.best_of(table.cells[row], table.number)
     cells = []
-    for index, (cell, span) in enumerate(zip(row, spans, strict=True)):
-        cells.append(f"<td{_class('best' if index in best else '')}>{escape(words.measured(cell, table))}</td>")
-        if span > 1:
-            cells.append(f"<td{_class('paper')}>{words.paper(cell)}</td>")
-            cells.append(f"<td{_class(words.size(cell))}>{words.difference(cell)}</td>")
-    return f'<tr><th scope="row">{escape(words.row_name(table.rows[number]))}</th>{"".join(cells)}</tr>'
-
-
-def _class(name: str) -> str:
-    return f' class="{name}"' if name else ""
+    for index, cell in enumerate(table.cells[row]):
+        classes = ("best" if index in best else "", "paper", words.size(cell))
+        for text, name in zip(words.parts(table, row, index), classes, strict=False):
+            attribute = f' class="{name}"' if name else ""
+            cells.append(f"<td{attribute}>{escape(text)}</td>")
+    return f'<tr><th scope="row">{escape(words.row_name(table.rows[row]))}</th>{"".join(cells)}</tr>'
 
 
 def as_page(tables: Sequence[Table]) -> str:

@@ -1,4 +1,4 @@
-"""What a cell says, in whatever format: measured, the paper's, their difference, and which is the row's best."""
+"""What tables say in every format: the words of a cell, the best of a row, and where a wide table is broken."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Literal
 
 from gaussad_cli.evaluation.rows import SUM
-from gaussad_cli.tables.cells import MEAN, Cell, Table, is_partial
+from gaussad_cli.tables.cells import MEAN, Table, TableCell, is_partial
+from gaussad_cli.tables.known import ROMAN
 
-ROMAN = {1: "I", 2: "II", 3: "III", 4: "IV", 5: "V", 7: "VII", 8: "VIII"}
+PARTS = ("measured", "paper", "diff")  # what a column shows; the first alone where the paper has none of its cells
 NOTHING = "-"
-Size = Literal["", "near", "off", "far"]  # of a difference; "": there is none
-_RATES = 4  # the table whose columns are rates, none better than the next
-_LEARN_FROM_ANOMALIES = ("classifier", "ood")  # tested on other folds: upper bounds, no competitors
-_POINTS = 1.0  # percentage points that stand for a SEM where the paper has none
+Size = Literal["", "near", "off", "far"]  # of a difference; "" where there is none
 SIZES = "A difference is near (within the paper's SEM, or 1 point where it has none), off (within twice that), or far."
+_POINTS = 1.0  # percentage points that stand for a SEM where the paper has none
+_RATES = 4  # the table whose columns are rates, none of which is better than another
+_LEARN_FROM_ANOMALIES = ("classifier", "ood")  # upper bounds that are tested on other folds: no competitors
 
 
 def row_name(name: str) -> str:
@@ -27,33 +28,43 @@ def title(table: Table) -> str:
     return f"Table {ROMAN[table.number]}. {printable(table.title)}"
 
 
-def measured(cell: Cell, table: Table, plus_minus: str = " ±") -> str:
-    """Return the measured mean and SEM, marked where it is over fewer categories than the table."""
+def measured(cell: TableCell, table: Table, plus_minus: str = " ±") -> str:
+    """Return the measured mean and SEM, with a mark if they are over fewer categories than the table."""
     if cell.mean is None:
         return NOTHING if cell.quantity else ""
-    return with_sem(cell.mean, cell.sem, plus_minus) + ("†" if is_partial(cell, table) else "")
+    return _with_sem(cell.mean, cell.sem, plus_minus) + ("†" if is_partial(cell, table) else "")
 
 
-def paper(cell: Cell, plus_minus: str = " ±") -> str:
+def paper(cell: TableCell, plus_minus: str = " ±") -> str:
     """Return the paper's mean and SEM."""
     if not cell.quantity:
         return ""
-    return NOTHING if cell.published_mean is None else with_sem(cell.published_mean, cell.published_sem, plus_minus)
+    return NOTHING if cell.published_mean is None else _with_sem(cell.published_mean, cell.published_sem, plus_minus)
 
 
-def difference(cell: Cell) -> str:
+def difference(cell: TableCell) -> str:
     """Return measured minus published, with its sign."""
     if not cell.quantity:
         return ""
     return NOTHING if cell.difference is None else f"{round(cell.difference, 1) + 0.0:+.1f}"  # never -0.0
 
 
-def with_sem(mean: float, sem: float | None, plus_minus: str = " ±") -> str:
-    """Return a mean with its SEM, one decimal each."""
+def parts(table: Table, row: int, column: int) -> tuple[str, ...]:
+    """Return what a cell shows under each of its column's :data:`PARTS`."""
+    cell = table.cells[row][column]
+    return (measured(cell, table), paper(cell), difference(cell))[: span(table, column)]
+
+
+def span(table: Table, column: int) -> int:
+    """Return how many :data:`PARTS` a column has: all if the paper has any of its cells, otherwise one."""
+    return len(PARTS) if any(row[column].published_mean is not None for row in table.cells) else 1
+
+
+def _with_sem(mean: float, sem: float | None, plus_minus: str) -> str:
     return f"{mean:.1f}" if sem is None else f"{mean:.1f}{plus_minus}{sem:.1f}"
 
 
-def size(cell: Cell) -> Size:
+def size(cell: TableCell) -> Size:
     """Say how large a difference is, by the paper's own SEM."""
     if cell.difference is None:
         return ""
@@ -62,10 +73,11 @@ def size(cell: Cell) -> Size:
     return "near" if apart <= unit else "off" if apart <= 2 * unit else "far"
 
 
-def best_of(row: Sequence[Cell], number: int) -> set[int]:
-    """Return the columns of a row's highest measured AUROCs, as they are shown; none of a single one, none in Table IV.
+def best_of(row: Sequence[TableCell], number: int) -> set[int]:
+    """Return the columns of a row that show its highest measured AUROC.
 
-    Compared are means over the same categories, as many as possible, of what learns from normal images only.
+    Only approaches that learn from normal images compete, and only means over the same categories, as many as possible.
+    A single competitor is not marked, and Table IV has none.
 
     Parameters
     ----------
@@ -80,16 +92,24 @@ def best_of(row: Sequence[Cell], number: int) -> set[int]:
     return {index for index, value in shown.items() if value == max(shown.values())}
 
 
-def _competes(cell: Cell) -> bool:
-    learns = cell.source is not None and cell.source.score in _LEARN_FROM_ANOMALIES
-    return cell.mean is not None and cell.quantity == "auroc" and not learns
+def _competes(cell: TableCell) -> bool:
+    learns_from_anomalies = cell.source is not None and cell.source.score in _LEARN_FROM_ANOMALIES
+    return cell.mean is not None and cell.quantity == "auroc" and not learns_from_anomalies
 
 
 def printable(text: str) -> str:
-    """Replace what no line can hold: names come from folders and files, and may have escape codes or line ends."""
-    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    """Replace control characters: names come from folders and files, and may hold escape codes or line ends."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
-def has_paper(table: Table, column: int) -> bool:
-    """Whether the paper has any cell of a column."""
-    return any(row[column].published_mean is not None for row in table.cells)
+def break_columns(widths: Sequence[int], room: int) -> list[list[int]]:
+    """Group the columns of a wide table into blocks, none of them wider than there is room, unless it is one column."""
+    blocks: list[list[int]] = []
+    left = 0
+    for index, width in enumerate(widths):
+        if not blocks or width > left:
+            blocks.append([])
+            left = room
+        blocks[-1].append(index)
+        left -= width
+    return blocks

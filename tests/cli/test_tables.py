@@ -81,13 +81,19 @@ def test_every_format_is_printed_and_written(gaussad, style, part):
     assert len(list(Path("results/d/tables").iterdir())) == 5
 
 
-def test_a_terminal_has_colours_unless_it_asks_for_none(gaussad, monkeypatch):
+@pytest.mark.parametrize(
+    ("variable", "value", "code"), [("TERM", "xterm", "\x1b[32m"), ("NO_COLOR", "1", "\x1b[1m"), ("TERM", "dumb", "")]
+)
+def test_a_terminal_has_colours_unless_it_asks_for_none(gaussad, monkeypatch, variable, value, code):
     write_metrics(PAPER)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    from gaussad_cli.cli import tables
-
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    assert tables._in_colour()
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not tables._in_colour()
+    monkeypatch.setenv(variable, value)
+    done = gaussad("tables")
+    assert done.code == 0, done.err
+    assert "measured" in done.out
+    assert code in done.out
+    assert ("\x1b[32m" in done.out, "\x1b" in done.out) == (value == "xterm", value != "dumb")
+    assert "\x1b" not in Path("results/d/tables/table_1.txt").read_text("utf-8")

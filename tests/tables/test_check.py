@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 
 from gaussad_cli.errors import UserError
-from gaussad_cli.tables.cells import Cell, Column, Source, Table, Variant
+from gaussad_cli.tables.cells import CellSource, Column, Table, TableCell, Variant
 from gaussad_cli.tables.check import Tolerance, check_tables, read_tolerances
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 
-SOURCE = Source(Variant("efficientnet-b4", "w", "paper", "k"), "mahalanobis", "all")
+SOURCE = CellSource(Variant("efficientnet-b4", "w", "paper", "k"), "mahalanobis", "all")
 TOLERANCES = {("auroc", "default"): Tolerance(0.5, 1.0), ("auroc", 8): Tolerance(0.0, 3.0)}
 
 
@@ -22,7 +22,7 @@ def table(*cells, number=1):
 
 
 def cell(mean, paper, sem=None, categories=MVTEC_CATEGORIES, category="mean"):
-    return Cell("7", "auroc", None, category, SOURCE, mean, None, tuple(categories), (), paper, sem)
+    return TableCell("7", "auroc", None, category, SOURCE, mean, None, tuple(categories), (), paper, sem)
 
 
 def test_a_cell_is_too_far_beyond_its_tolerance_and_not_at_it():

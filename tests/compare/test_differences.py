@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import permutation_test
 
+from gaussad_cli.compare.differences import compare_cells, compare_sides, find_changes
+from gaussad_cli.compare.render import SHOWN, as_csv, as_text, small
+from gaussad_cli.compare.sides import ResultsFilter, Side
+from gaussad_cli.compare.significance import EXACT, sign_flip_p
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.manifests import Cell, Images, Origin, Record, ResultsManifest
 from gaussad_cli.tables.cells import MEAN
-from gaussad_cli.tables.compare import Choice, Side, compare_cells, compare_sides, find_changes
-from gaussad_cli.tables.differences import SHOWN, as_csv, as_text, is_same, small
-from gaussad_cli.tables.significance import EXACT, holm, sign_flip_p, smallest_p
 
 FIVE = np.array([0.01, -0.02, 0.0, 0.02, -0.01])
 
@@ -37,15 +37,15 @@ def side(name, *parts, manifests=()):
 
 
 def compared(a, b, **choice):
-    return compare_sides(side("A", *a), side("B", *b), Choice(**choice))
+    return compare_sides(side("A", *a), side("B", *b), ResultsFilter(**choice))
 
 
 def test_results_beside_themselves_are_the_same():
     mine = [rows(), rows(level="2"), rows(key="k2", padding="paper"), rows(epochs=np.nan, score="cca", key="t")]
     found = compared(mine, mine)
-    assert is_same(found)
+    assert found.is_same
     assert len(found.matched) == 4 * 10
-    assert as_text(found).endswith("The same: no row and nothing that is known of their making differs.\n")
+    assert as_text(found).endswith("The same: neither the rows nor the manifests differ.\n")
 
 
 def test_weights_padding_and_key_are_compared_not_matched():
@@ -56,7 +56,7 @@ def test_weights_padding_and_key_are_compared_not_matched():
         ("padding", "tf", "paper"),
         ("key", "k1", "k2"),
     }
-    assert not is_same(found)
+    assert not found.is_same
 
 
 def test_what_is_in_one_only_is_counted_with_its_network():
@@ -65,7 +65,7 @@ def test_what_is_in_one_only_is_counted_with_its_network():
     text = as_text(found)
     assert "only in A: 15\n    5 of net (bottle)\n    10 of net, 20 epochs (bottle, screw)\n" in text
     assert "only in B: 10\n    10 of other (bottle, screw)\n" in text
-    assert not is_same(found)
+    assert not found.is_same
 
 
 def test_cells_are_means_over_folds_in_points_largest_first():
@@ -92,7 +92,7 @@ def test_a_last_bit_is_a_difference_even_where_folds_cancel():
 def test_an_auroc_that_is_undefined_in_one_only_differs_without_end_and_in_both_not():
     a, b = rows(), rows()
     a.loc[0, "auroc"] = b.loc[0, "auroc"] = np.nan
-    assert is_same(compared([a], [b]))
+    assert compared([a], [b]).is_same
     b.loc[1, "auroc"] = np.nan
     found = compared([a], [b])
     (cell,) = found.beyond(50).itertuples()
@@ -109,7 +109,7 @@ def test_an_auroc_that_is_undefined_in_one_only_differs_without_end_and_in_both_
 def test_other_columns_are_compared_too():
     found = compared([rows()], [rows(shrinkage=0.5)])
     assert "other columns that differ, rows: shrinkage in 10" in as_text(found)
-    assert not is_same(found)
+    assert not found.is_same
     assert "No cell differs." in as_text(found)
 
 
@@ -175,37 +175,6 @@ def test_a_row_that_is_there_twice_is_a_users_error():
 # --- tests ---
 
 
-@pytest.mark.parametrize("k", [2, 5, 8])
-def test_sign_flips_are_those_of_scipy(k):
-    for seed in range(3):
-        d = np.random.default_rng(seed).integers(-3, 5, k) / 7  # with ties and zeros
-        expected = permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf).pvalue
-        assert sign_flip_p(d) == pytest.approx(expected)
-
-
-def test_p_is_no_smaller_than_half_to_the_number_of_categories_less_one():
-    assert sign_flip_p(np.array([1.0])) == smallest_p(1) == 1
-    assert sign_flip_p(np.array([1.0, 2.0, 3.0])) == smallest_p(3) == 0.25
-    assert sign_flip_p(np.arange(1.0, 16.0)) == smallest_p(15) == 2**-14
-    assert sign_flip_p(np.zeros(4)) == 1
-
-
-def test_of_many_categories_flips_are_drawn_and_always_the_same():
-    d = np.random.default_rng(0).normal(0.3, 1, EXACT + 4)
-    assert sign_flip_p(d) == sign_flip_p(d)
-    flipped = np.random.default_rng(1).choice([-1.0, 1.0], (100_000, len(d))) * d
-    expected = (abs(flipped.mean(axis=1)) >= abs(d.mean())).mean()
-    assert sign_flip_p(d) == pytest.approx(expected, abs=0.02)
-    assert sign_flip_p(np.ones(EXACT + 4)) == smallest_p(EXACT + 4) > 0
-
-
-def test_holms_correction():
-    # By hand: sorted 0.01, 0.02, 0.03, 0.5 times 4, 3, 2, 1, never falling.
-    assert holm(np.array([0.03, 0.01, 0.5, 0.02])) == pytest.approx([0.06, 0.04, 0.5, 0.06])
-    assert holm(np.array([0.9, 0.8])).tolist() == [1, 1]
-    assert holm(np.array([])).tolist() == []
-
-
 def test_folds_of_a_category_are_flipped_together():
     d = np.array([2.0, 1.0, -0.5, 3.0])
     names = ("a", "b", "c", "d")
@@ -229,11 +198,11 @@ def test_all_rows_compared_are_corrected_for():
 
 def test_few_categories_are_said_to_show_nothing_and_enough_are_not():
     few = as_text(compared([rows()], [rows((("bottle", 0.8), ("screw", 0.3)))]))
-    assert "With 2 categories no p can be below 0.5" in few
+    assert "With 2 categories, p is at least 0.5" in few
     assert "flipped together" in few
     names = [f"c{i}" for i in range(8)]
     enough = as_text(compared([rows([(n, 0.5) for n in names])], [rows([(n, 0.6) for n in names])]))
-    assert "no p can be below" not in enough
+    assert "p is at least" not in enough
     assert "drawn" not in enough
     many = [f"c{i}" for i in range(EXACT + 1)]
     assert "drawn" in as_text(compared([rows([(n, 0.5) for n in many])], [rows([(n, 0.6) for n in many])]))
@@ -253,7 +222,7 @@ def manifest(key="k1", n=8, numpy="1", **recipe):
 def test_manifests_are_compared_category_by_category_and_said_once():
     a = side("A", rows(), manifests=[manifest(engine="onnx", weights_sha256="c" * 64)])
     b = side("B", rows(key="k2"), manifests=[manifest("k2", n=9, numpy="2", engine="torch", weights_sha256="d" * 64)])
-    found = compare_sides(a, b, Choice())
+    found = compare_sides(a, b, ResultsFilter())
     assert {(c.what, c.a, c.b, c.categories) for c in found.changes} == {
         ("key", "k1", "k2", ("",)),
         ("engine", "onnx", "torch", ("",)),
@@ -265,11 +234,11 @@ def test_manifests_are_compared_category_by_category_and_said_once():
     text = as_text(found)
     assert "weights sha256: cccccccccccc... | dddddddddddd..." in text
     assert "evaluated by numpy (bottle, screw): 1 | 2" in text
-    assert not is_same(found)
+    assert not found.is_same
 
 
 def test_without_a_manifest_on_one_side_that_is_said_and_nothing_made_up():
-    found = compare_sides(side("A", rows()), side("B", rows(), manifests=[manifest(engine="onnx")]), Choice())
+    found = compare_sides(side("A", rows()), side("B", rows(), manifests=[manifest(engine="onnx")]), ResultsFilter())
     assert found.changes == ()
     assert "net: the same (A without manifest: only weights, padding, key)" in as_text(found)
 
