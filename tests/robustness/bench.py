@@ -167,7 +167,7 @@ class Case:
         """Check that an undisturbed run now completes, and leaves what an undisturbed first run leaves."""
         self.data = self.bench.data
         ended = attempt(self.job())
-        assert ended.code == 0, f"the next run did not complete: {ended.complaint or ended.err}"
+        assert ended.code == 0, f"the next run did not complete: {ended}"
         assert contents(self.work) == contents(self.reference.after)
         assert not [path for path in self.work.rglob("*") if _is_transient(path)]
 

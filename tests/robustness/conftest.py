@@ -31,11 +31,11 @@ def without_threads():
 
 
 def pytest_terminal_summary(terminalreporter):
-    from tests.robustness.harness import ENDS, EXTREMES
+    from tests.robustness.harness import ENDS, MOST
 
     rows = ["", "| kind | cases | how they ended | slowest, s | most memory, MiB |", "|---|--:|---|--:|--:|"]
     for kind, ends in ENDS.items():
         how = ", ".join(f"{n} {end}" for end, n in ends.most_common())
-        rows.append("| {} | {} | {} | {:.1f} | {:.0f} |".format(kind, ends.total(), how, *EXTREMES.get(kind, (0, 0))))
+        rows.append("| {} | {} | {} | {:.1f} | {:.0f} |".format(kind, ends.total(), how, *MOST.get(kind, (0, 0))))
     if ENDS:
         terminalreporter.write_line("\n".join(rows))

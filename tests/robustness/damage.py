@@ -1,6 +1,7 @@
-"""Hypothesis strategies that damage a valid file: its bytes, the values of JSON, cells of a CSV, lines of YAML."""
+"""Hypothesis strategies that damage a valid file: its bytes, or the words of its text."""
 
-import copy
+import json
+import re
 import struct
 
 from hypothesis import strategies as st
@@ -13,17 +14,24 @@ _NUMBERS = st.builds(
 )
 _TEXTS = st.text(max_size=8) | st.sampled_from(
     ("a" * 100_000, "../../../etc/passwd", "\x1b[31mred", "a\nb", "\ud800", "\0", "9" * 5000, "nan", "1e999", "")
-)  # fmt: skip
-_VALUES = st.recursive(
+)
+# What may stand in a text of each kind instead of what does: values of JSON, cells of CSV, ...
+JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | _TEXTS,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=3,
-)
+).map(json.dumps)
+CSV = _TEXTS | st.floats().map(str) | st.sampled_from(('"', "a,b", "\r", "-1", "True"))
+NPY = st.sampled_from((
+    *("-1", "0", "2**40", "99999999999", "()", "8,", "5, 1", "x", "(" * 200, "\0", "True", "None", "1"),
+    *("'>f4'", "'<f8'", "'|O'", "'|V4'", "'<U1'", "[('a', '<f4')]", "'<M8[s]'", "'zz'", "\x93NUMPY\x09\0v"),
+    *("\x93NUMPY\1\0\0\0{", "\x93NUMPY\1\0\xff\xff{", "\x93NUMPY\2\0v\0\0\0{", "\x93NUMPY\3\0v\0\0\0{"),
+))  # fmt: skip
 # A value of 400 characters that is billions when it is written out: each list is nine times the one before.
 _BILLION = "{a: &a [x, x, x, x, x, x, x, x, x]" + "".join(
     f", {b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghi", "bcdefghij", strict=True)
 ) + "}"  # fmt: skip
-_YAML = st.sampled_from((
+YAML = st.sampled_from((
     *("null", "~", "true", "-1", "1e400", "9" * 5000, "[]", "{}", "[[1]]", "''", "'\\0'", '"\\x1b[31m"', "2026-13-45"),
     *("!!python/object:os.system x", "!!timestamp x", "!!int x", "!!bool x", "!!binary x", "!!set {a}", "*nowhere"),
     *("&a [*a]", "<<: 3", "{[1]: 2}", "? x", "%YAML 9.9", "|", ">", "\t", "a: b: c", "@", "[" * 2000, "{a: " * 500),
@@ -47,79 +55,20 @@ def damaged(draw, content, others=(b"",)):
 
 
 @st.composite
-def damaged_json(draw, content):
-    """Replace, remove or repeat values of a JSON object, anywhere in it."""
-    content = copy.deepcopy(content)
+def damaged_text(draw, content, other_words, separators=r",:\[\]{}()\s", encoding="utf-8"):
+    """Replace, remove, repeat or insert words of a text, which end at some separators."""
+    words = re.split(f"([{separators}]+)", content.decode(encoding))
     for _ in range(draw(few)):
-        places = list(_places(content))
-        if not places:
-            break
-        (holder, key), (other, other_key) = draw(st.sampled_from(places)), draw(st.sampled_from(places))
-        how = draw(st.integers(0, 9))
-        if how == 0:
-            del holder[key]
-        elif how == 1 and isinstance(holder, list):
-            holder.append(holder[key])
-        else:  # a copy: the other value may be what this one is in
-            holder[key] = draw(_VALUES | st.just(copy.deepcopy(other[other_key])))
-    return content
-
-
-def _places(content):
-    for key in content if isinstance(content, dict) else range(len(content) if isinstance(content, list) else 0):
-        yield content, key
-        yield from _places(content[key])
+        place = draw(st.integers(0, len(words) - 1))
+        end = place + draw(st.sampled_from((1, 1, 1, 1, 0, 2)))
+        words[place:end] = [draw(other_words | st.sampled_from(words))] * draw(st.sampled_from((1, 1, 1, 1, 0, 2)))
+        words = words or [""]
+    return "".join(words).encode(encoding, "surrogatepass")
 
 
 @st.composite
-def damaged_csv(draw, text):
-    """Replace a cell, or repeat or remove a row or column."""
-    rows = [line.split(",") for line in text.split("\n")]
-    for _ in range(draw(few)):
-        number = draw(st.integers(0, len(rows) - 1))
-        column, how = draw(st.integers(0, len(rows[number]) - 1)), draw(st.integers(0, 9))
-        if how == 0:
-            rows.insert(number, list(rows[number]))
-        elif how == 1:
-            rows = [row[:column] + row[column + 1 :] or [""] for row in rows]
-        elif how == 2 and len(rows) > 1:
-            del rows[number]
-        else:
-            rows[number][column] = draw(_TEXTS | st.floats().map(str) | st.sampled_from(rows[number]))
-    return "\n".join(map(",".join, rows))
-
-
-@st.composite
-def damaged_yaml(draw, text):
-    """Replace the value of a line or all of it, or repeat one."""
-    lines = [line for line in text.split("\n") if not line.startswith("#")]
-    for _ in range(draw(few)):
-        number, token = draw(st.integers(0, len(lines) - 1)), draw(_YAML)
-        key = lines[number].partition(":")[0]
-        lines[number] = draw(st.sampled_from((f"{key}: {token}", token, f"{lines[number]}\n{lines[-1]}")))
-    return "\n".join(lines)
-
-
-_NPY = {  # of a header: what is written in it -> what may stand there instead
-    b", 5)": (
-        b"*2**40, 5)",
-        b"99999999999, 99999)",
-        b"*-1, 5)",
-        b"*0, 5)",
-        b",)",
-        b", 5, 1)",
-        b"x",
-        b", 5)" + b"(" * 200,
-    ),
-    b"'<f4'": (b"'>f4'", b"'<f8'", b"'|O'", b"'|V4'", b"'<U1'", b"[('a', '<f4')]", b"'<M8[s]'", b"'zz'", b"1"),
-    b"False": (b"True", b"None", b"()"),
-    b"Y\1\0v\0": (b"Y\2\0v\0\0\0", b"Y\3\0v\0\0\0", b"Y\x09\0v\0", b"Y\1\0\0\0", b"Y\1\0\xff\xff"),
-}
-
-
-@st.composite
-def damaged_npy(draw, header):
-    """Write other values into the 128 bytes of a .npy file's header, which keeps its length."""
-    for field in draw(st.sets(st.sampled_from(sorted(_NPY)), min_size=1)):
-        header = header.replace(field, draw(st.sampled_from(_NPY[field])))
-    return header[:-1].rstrip().ljust(127)[:127] + b"\n"
+def without_a_column(draw, content):
+    """Remove a column of a CSV."""
+    rows = [line.split(b",") for line in content.split(b"\n")]
+    column = draw(st.integers(0, len(rows[0]) - 1))
+    return b"\n".join(b",".join(row[:column] + row[column + 1 :]) for row in rows)

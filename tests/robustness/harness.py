@@ -24,7 +24,7 @@ from pathlib import Path
 
 Job = Callable[[], object]  # the exit status is what it returns, if that is a whole number
 
-COUNT = int(os.environ.get("COUNT", "0"))  # cases of each kind, or the share of them that its table gives; 0: a few
+COUNT = int(os.environ.get("COUNT", "0"))  # how many cases; 0: a few
 LIMIT = 120.0  # seconds after which a job counts as hung
 REFUSED = 2  # exit status where the user must change something
 ERROR = "gaussad: error: "
@@ -32,7 +32,7 @@ MIB = 1 << 20
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
 ENDS: dict[str, Counter[str]] = defaultdict(Counter)  # kind of case -> how often it ended in which way
-EXTREMES: dict[str, tuple[float, float]] = {}  # kind of case -> most seconds and MiB that one took
+MOST: dict[str, tuple[float, float]] = {}  # kind of case -> most seconds and MiB that one took
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,17 @@ class Ended:
     hung: bool
 
     @property
-    def complaint(self) -> str:
-        """What is wrong with this end: a job may complete, or refuse in one printable line, and nothing else."""
+    def is_clear(self) -> bool:
+        """Whether the job completed, or refused in one printable line: nothing else is right."""
         lines = self.err.rstrip("\n").split("\n")
-        if self.hung:
-            return f"it hung and was killed after {self.seconds:.0f} s"
-        if self.code < 0:
-            return f"it crashed by {signal.Signals(-self.code).name}"
-        if "Traceback" in self.err or self.code not in (0, REFUSED):
-            return f"it ended with exit status {self.code} and a traceback: {lines[-1]}"
         errors = [line for line in lines if line.startswith(ERROR)]
-        if errors != (lines[-1:] if self.code == REFUSED else []):
-            return f"it ended with exit status {self.code} and not with one line of error: {self.err!r}"
-        return "" if all(line.isprintable() for line in errors) else f"its error has unprintable characters: {errors}"
+        right = errors == {0: [], REFUSED: lines[-1:]}.get(self.code) and all(line.isprintable() for line in errors)
+        return right and not self.hung and "Traceback" not in self.err
 
     @property
     def verdict(self) -> str:
         """ "completed" or "refused"; fails the test if the job ended in any other way."""
-        assert not self.complaint, self.complaint
+        assert self.is_clear, self
         return "refused" if self.code else "completed"
 
 
@@ -154,8 +147,8 @@ def tally(kind: str, how: str, ended: Ended | None = None) -> None:
     """Count how a case ended, for the table that is printed at the end."""
     ENDS[kind][how] += 1
     if ended:
-        seconds, memory = EXTREMES.get(kind, (0.0, 0.0))
-        EXTREMES[kind] = max(seconds, ended.seconds), max(memory, ended.memory)
+        seconds, memory = MOST.get(kind, (0.0, 0.0))
+        MOST[kind] = max(seconds, ended.seconds), max(memory, ended.memory)
 
 
 # --- what may come first in a copy ---

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.files import sha256_of
 from tests.conftest import ROOT
 from tests.detector.tiny_network import tiny_model
-from tests.robustness.damage import damaged, damaged_csv, damaged_json, damaged_npy, damaged_yaml
+from tests.robustness.damage import CSV, JSON, NPY, YAML, damaged, damaged_text, without_a_column
 from tests.robustness.harness import COUNT, ERROR, REFUSED, attempt, gaussad, import_what_it_imports, tally
 from tests.robustness.images import BOMBS, damaged_image, sound_images
 
@@ -37,7 +38,7 @@ def cases(times):
 
 def run(job, most_mib=MIB):
     ended = attempt(job, SECONDS)
-    assert ended.verdict in ("completed", "refused")
+    assert ended.is_clear, ended
     assert ended.memory <= most_mib
     return ended
 
@@ -137,17 +138,22 @@ def cache(tmp_path_factory):
     return Cache(tmp_path_factory.mktemp("cache"))
 
 
+def seal(path):
+    """Make a manifest's digest right again, if it is JSON still; whether it is."""
+    with suppress(ValueError, AttributeError, RecursionError):
+        path.write_text(json.dumps(store.sealed(json.loads(path.read_bytes()))), "utf-8")
+        return True
+    return False
+
+
 @cases(3)
 def test_a_damaged_manifest(cache, data):
     """Damage the bytes, or any values with the digest made right again or not."""
     split = data.draw(st.sampled_from(("train", "test")))
-    path, sealed = cache.copy("results") / split / store.MANIFEST, False
-    if data.draw(st.integers(0, 4)) < 2:
-        path.write_bytes(data.draw(damaged(path.read_bytes(), [b"{}", b"[]", b"null", b'"\xff"'])))
-    else:
-        content = data.draw(damaged_json(json.loads(path.read_text("utf-8"))))
-        sealed = data.draw(st.booleans())
-        path.write_text(json.dumps(store.sealed(content) if sealed else content), "utf-8")
+    path = cache.copy("results") / split / store.MANIFEST
+    content = path.read_bytes()
+    path.write_bytes(data.draw(damaged_text(content, JSON) | damaged(content, [b"{}", b"[]", b"null", b'"\xff"'])))
+    sealed = data.draw(st.booleans()) and seal(path)
     cache.judge("manifests", sealed)
     cache.mend(cache.category / split)
 
@@ -158,14 +164,14 @@ def test_a_damaged_array(cache, data):
     split = data.draw(st.sampled_from(("train", "test")))
     folder = cache.copy("results", cache.category / "spectra") / split
     path, sealed = folder / "level_1.npy", data.draw(st.booleans())
-    content = path.read_bytes()
+    content, sha256 = path.read_bytes(), sha256_of(path)
     place = data.draw(st.sampled_from((128, 128, len(content))))
-    head = data.draw(damaged(content[:place], [b"PK\3\4", content]) | damaged_npy(content[:128]))
-    path.write_bytes(head + content[place:])
+    header = damaged_text(content[:127].rstrip(), NPY, encoding="latin-1").map(lambda new: new.ljust(127)[:127] + b"\n")
+    path.write_bytes(data.draw(header | damaged(content[:place], [b"PK\3\4", content])) + content[place:])
     if sealed:
-        manifest = json.loads((folder / store.MANIFEST).read_text("utf-8"))
-        manifest["levels"]["1"]["sha256"] = sha256_of(path)
-        (folder / store.MANIFEST).write_text(json.dumps(store.sealed(manifest)), "utf-8")
+        manifest = folder / store.MANIFEST
+        manifest.write_text(manifest.read_text("utf-8").replace(sha256, sha256_of(path)), "utf-8")
+        assert seal(manifest)
     cache.judge("arrays", sealed)
     cache.mend(cache.category / split)
 
@@ -199,12 +205,10 @@ def test_damaged_results(cache, data):
     cache.copy()
     path = data.draw(st.sampled_from(sorted(path for path in (cache.work / RESULTS).rglob("*") if path.is_file())))
     content = path.read_bytes()
-    if data.draw(st.integers(0, 4)) < 2:
-        path.write_bytes(data.draw(damaged(content, [b"\xff\xfe", b"\0" * 9, content])))
-    elif path.suffix == ".csv":
-        path.write_text(data.draw(damaged_csv(content.decode())), "utf-8", newline="")
-    else:
-        path.write_text(json.dumps(data.draw(damaged_json(json.loads(content)))), "utf-8")
+    values = damaged_text(content, JSON)
+    if path.suffix == ".csv":
+        values = damaged_text(content, CSV, r",\n") | without_a_column(content)
+    path.write_bytes(data.draw(values | damaged(content, [b"\xff\xfe", b"\0" * 9, content])))
     compare = gaussad("compare", cache.base / "results", cache.work / "results")
     tables = gaussad("tables", "--results", cache.work / "results")
     ended = run(data.draw(st.sampled_from((compare, tables, cache.evaluate(cache.work)))))
@@ -233,8 +237,7 @@ def imported():
 def test_damaged_settings(imported, tmp_path, data):
     source, path = data.draw(st.sampled_from(SETTINGS)), tmp_path / "settings.yaml"
     text = source.read_bytes()
-    yaml = damaged_yaml(text.decode()).map(str.encode)
-    path.write_bytes(data.draw(yaml | yaml | damaged(text, [b"\xff\xfe", b"&a [*a]", text])))
+    path.write_bytes(data.draw(damaged_text(text, YAML, r"\n:") | damaged(text, [b"\xff\xfe", b"&a [*a]", text])))
     ended = run(read_settings(source, path))
     tally("settings", "taken" if "no such folder" in ended.err else "refused", ended)
 

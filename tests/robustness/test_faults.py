@@ -230,7 +230,7 @@ def memory_ends(case):
     case.finish()
     if waited:
         return "waited for ever in a library"
-    if ended.complaint:
+    if not ended.is_clear:
         return "ended by a library" if ended.code < 0 or ended.code == 127 else "ended with a traceback"
     return ended.verdict
 
