@@ -9,7 +9,7 @@ TABLES := 1 2 3 4 5 7 8
 # Subset runs: make reproduce MVTEC=... CATEGORIES=bottle,screw BACKBONES=efficientnet-b0 EPOCHS=20
 SUBSET := $(if $(CATEGORIES),--categories $(CATEGORIES)) $(if $(BACKBONES),--backbone $(BACKBONES)) $(if $(EPOCHS),--epochs $(EPOCHS))
 
-.PHONY: help demo test test-commands test-rest parity lint format bench constraints audit smoke reproduce plan clean $(TABLES:%=table%)
+.PHONY: help demo test test-commands test-rest test-robustness robustness parity lint format bench constraints audit smoke reproduce plan clean $(TABLES:%=table%)
 
 help: ## List the targets
 	@grep -hE '^[a-z%]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -35,13 +35,23 @@ $(VENV)/.originals: scripts/parity.py | $(VENV)/.dev
 
 # In two processes at once: most tests use one core.
 test: $(VENV)/.dev $(VENV)/.originals ## Run the tests
-	@$(MAKE) -j2 test-commands test-rest
+	@$(MAKE) -j2 test-commands test-rest test-robustness
 
 test-commands:
 	$(BIN)/python -m pytest tests/cli tests/backbones
 
 test-rest:
 	$(BIN)/python -m pytest --ignore=tests/cli --ignore=tests/backbones
+
+# These tests fork their process, which must have no other threads.
+ROBUSTNESS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -m robustness tests/robustness
+
+test-robustness:
+	COUNT=0 $(ROBUSTNESS)
+
+robustness: COUNT := 20
+robustness: $(VENV)/.dev ## Try every command under faults and on broken files, many times: make robustness COUNT=20
+	COUNT=$(COUNT) $(ROBUSTNESS) --durations=3 -o tmp_path_retention_policy=failed
 
 parity: $(VENV)/.dev $(VENV)/.originals ## Compare every level of every backbone with the original implementations
 	$(BIN)/python scripts/parity.py

@@ -4,8 +4,8 @@ Both compute the Mahalanobis distances of a test set for 5 folds, 9 levels and t
 features: the core reads all modes from one spectrum per fold and level, the scikit-learn route fits PCA and LedoitWolf
 once per mode. Features are drawn with a power-law spectrum; the distances must agree or the run fails.
 
-Then the moments of all folds of augmented epochs: the total minus a part, against each fold gathered by itself; and the
-whole fit that they are for.
+Then the moments of all folds of augmented epochs: every part gathered once and merged with the others, as `gaussad fit`
+does it, against every fold gathered anew from all of its features; and the whole fit that they are for.
 
     python scripts/bench_core.py [--repeats 3] [--n 213] [--epochs 20]
 """
@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from gaussad_cli.gaussian.compression import Compression, Mode
 from gaussad_cli.gaussian.distances import mahalanobis, project
-from gaussad_cli.gaussian.moments import Moments, downdate, gather, merge
+from gaussad_cli.gaussian.moments import Moments, gather, merge
 from gaussad_cli.gaussian.shrinkage import shrink
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 from gaussad_cli.gaussian.streaming import fit_folds
@@ -105,12 +105,11 @@ def best_times(folds: Folds, repeats: int) -> tuple[float, float, float]:
     return min(ours), min(theirs), max(float(np.abs(ratio - 1).max()) for ratio in ratios)
 
 
-def downdated(parts: Sequence[Array]) -> list[Moments]:
-    """Moments of every fold: each part gathered once, then taken off the total."""
+def merged(parts: Sequence[Array]) -> list[Moments]:
+    """Moments of every fold: each part is gathered once, and a fold merges all parts but its own."""
     shift = parts[0][0].astype(np.float64)
     gathered = [gather(_chunks(part), shift) for part in parts]
-    total = reduce(merge, gathered)
-    return [downdate(total, moments) for moments in gathered]
+    return [reduce(merge, gathered[:i] + gathered[i + 1 :]) for i in range(len(parts))]
 
 
 def regathered(parts: Sequence[Array]) -> list[Moments]:
@@ -129,14 +128,14 @@ def _chunks(part: Array) -> Iterator[Array]:
 def bench_epochs(n: int, epochs: int, repeats: int, rng: np.random.Generator) -> None:
     """Print the seconds of a level's moments both ways, and of the whole fit of its five folds."""
     print(f"\nmoments of 5 folds, {n} images x {epochs} epochs, one BLAS thread")
-    print("level     D   downdated ms  regathered ms   ratio  max rel. difference   whole fit ms")
+    print("level     D      merged ms  regathered ms   ratio  max rel. difference   whole fit ms")
     for level, dim in enumerate(B4_DIMS, start=1):
         parts = np.array_split(draw(n * epochs, dim, rng), 5)
         seconds = [float("inf")] * 3
         with threadpool_limits(1, user_api="blas"):
             for _ in range(repeats):
                 ours, theirs, _spectra = (
-                    _timed_into(seconds, i, route, parts) for i, route in enumerate((downdated, regathered, _fit_folds))
+                    _timed_into(seconds, i, route, parts) for i, route in enumerate((merged, regathered, _fit_folds))
                 )
         difference = max(
             float(np.abs(a.second - b.second).max() / np.abs(b.second).max()) for a, b in zip(ours, theirs, strict=True)

@@ -86,9 +86,10 @@ print(json.dumps([seconds, status("VmHWM") - idle, size("level_*.npy"), size("le
 
 
 def measure_evaluations() -> None:
-    """Print predicted over measured seconds, memory and disk of every size."""
-    measures = [f"{name} | predicted / it" for name in ("seconds", "memory", "features", "spectra")]
-    print(f"| backbone | training images | test images | epochs | {' | '.join(measures)} |\n|---|" + "--:|" * 11)
+    """Print seconds, memory and disk of every size, and the model's prediction over them; memory has no model."""
+    measures = [f"{name} | predicted / it" for name in ("seconds", "features", "spectra")]
+    sizes = "backbone | training images | test images | epochs"
+    print(f"| {sizes} | memory | {' | '.join(measures)} |\n|---|" + "--:|" * 10)
     for size in SIZES:
         with tempfile.TemporaryDirectory() as folder:
             arguments = [folder, size.backbone, *map(str, (size.n_train, size.n_test, size.epochs))]
@@ -101,13 +102,15 @@ def _print_evaluation(size: Size, measured: list[float]) -> None:
     dims = find_backbone(size.backbone).dims
     predicted = (
         cost.evaluation_seconds(size.n_train, size.n_test, size.epochs, dims, 8),
-        cost.evaluation_bytes(size.n_train, size.n_test, size.epochs, dims),
         cost.feature_bytes(size.n_train, size.epochs, dims) + cost.feature_bytes(size.n_test, 0, dims),
         cost.spectra_bytes(size.n_train, size.epochs, dims),
     )
-    shown = [f"{measured[0]:.1f}", *(f"{value / 1e6:.0f} MB" for value in measured[1:])]
-    cells = [f"{text} | {model / value:.2f}" for text, model, value in zip(shown, predicted, measured, strict=True)]
-    print(f"| {size.backbone} | {size.n_train:,} | {size.n_test:,} | {size.epochs} | {' | '.join(cells)} |", flush=True)
+    seconds, memory, *disk = measured
+    shown = [f"{seconds:.1f}", *(f"{value / 1e6:.0f} MB" for value in disk)]
+    ratios = [model / value for model, value in zip(predicted, (seconds, *disk), strict=True)]
+    cells = " | ".join(f"{text} | {ratio:.2f}" for text, ratio in zip(shown, ratios, strict=True))
+    sizes = f"{size.backbone} | {size.n_train:,} | {size.n_test:,} | {size.epochs}"
+    print(f"| {sizes} | {memory / 1e6:.0f} MB | {cells} |", flush=True)
 
 
 def measure_extractions() -> None:

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from gaussad_cli import files
-from gaussad_cli.files import write_whole
+from gaussad_cli.errors import UserError
+from gaussad_cli.files import read_yaml, write_whole
 from tests.conftest import ROOT
 
 WRITER = """
@@ -75,3 +76,24 @@ def test_a_process_of_another_user_is_alive(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "kill", refused)
     write_whole(tmp_path / "a.npz", lambda file: file.write(b"ours"))
     assert left.exists()
+
+
+LISTS = "".join(f", {b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("x: {a: &a [x, x, x, x, x, x, x, x, x]" + LISTS + "}", "too large"),
+        ("x: &a [*a]", "too large"),
+        ("#" * 1_000_001, "too large"),
+        ("x: !!timestamp y", "not valid YAML"),
+        ("x: !!bool y", "not valid YAML"),
+        ("x: !!int ''", "not valid YAML"),
+        ("[" * 500, "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_settings_that_are_no_settings_are_refused_at_once(tmp_path, text, fragment):
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UserError, match=fragment):
+        read_yaml(tmp_path / "x.yaml")

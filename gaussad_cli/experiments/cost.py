@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gaussad_cli.datasets.folds import N_FOLDS
-from gaussad_cli.evaluation.fitting import CHUNK_ROWS
 from gaussad_cli.extraction.store import ON_DISK
 
 FLOAT32, FLOAT64 = 4, 8  # bytes
@@ -82,23 +81,6 @@ def fit_seconds(n_train: int, epochs: int, dim: int) -> float:
     views = n_train * max(1, epochs)
     moments = views * dim * (dim / FOLDS_PER_SECOND + 1.0 / FOLDS_VALUES_PER_SECOND)
     return moments + N_FOLDS * dim**3 / EIGEN_PER_SECOND
-
-
-def evaluation_bytes(n_train: int, n_test: int, epochs: int, dims: Sequence[int]) -> int:
-    """Return the bytes of memory that an evaluation holds at its most, over those of an idle Python with the libraries.
-
-    That is the fit of the widest level. Where features fit in memory, it takes a fold's training features four times
-    over in float64; from moments, a dozen (D, D) and a block of features, whatever n.
-    """
-    dim = max(dims)
-    n = _fold_size(n_train, epochs)
-    spectra = spectra_bytes(n_train, epochs, [dim])
-    scored = feature_bytes(n_test, 0, dims) + 3 * FLOAT64 * n_test * dim * N_FOLDS
-    if not _is_streamed(n_train, epochs, dim):
-        fit = FLOAT32 * n_train * max(1, epochs) * dim + FLOAT64 * (4 * n * dim + min(n, dim) ** 2)
-    else:
-        fit = FLOAT64 * (12 * dim**2 + 5 * CHUNK_ROWS * dim)
-    return max(fit + spectra, scored + spectra)
 
 
 def _is_streamed(n_train: int, epochs: int, dim: int) -> bool:

@@ -47,7 +47,7 @@ def centre(features: ArrayLike) -> tuple[Array, Array, Array]:
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and second moments of n features, both centred: parts of a data set can be merged and taken away.
+    """Mean and second moments of n features, both centred: those of the parts of a data set can be merged.
 
     Attributes
     ----------
@@ -97,12 +97,3 @@ def merge(a: Moments, b: Moments) -> Moments:
     apart = b.mean - a.mean
     second = a.second + b.second + np.outer(apart, apart * (a.n * b.n / n))
     return Moments(n, a.shift, a.mean + apart * (b.n / n), second)
-
-
-def downdate(total: Moments, part: Moments) -> Moments:
-    """Return the moments of what is left of `total` without `part`, which must be less than all of it."""
-    n = total.n - part.n
-    mean = total.mean + (total.mean - part.mean) * (part.n / n)
-    apart = part.mean - mean
-    second = total.second - part.second - np.outer(apart, apart * (n * part.n / total.n))
-    return Moments(n, total.shift, mean, second)

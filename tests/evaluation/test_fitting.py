@@ -5,7 +5,6 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gaussad_cli.evaluation import fitting
-from gaussad_cli.experiments import cost
 from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.distances import mahalanobis, project
 from gaussad_cli.gaussian.shrinkage import shrink
@@ -34,12 +33,6 @@ def test_features_too_many_for_memory_are_fitted_from_disk_to_the_same_distances
     for one, other in zip(in_memory, from_disk, strict=True):
         distances = [mahalanobis(project(spectrum, test), spectrum, shrink(spectrum)) for spectrum in (one, other)]
         np.testing.assert_allclose(*distances, rtol=1e-12)
-
-
-def test_memory_stays_where_features_stay_on_disk():
-    many = store.ON_DISK // (4 * 40) + 1
-    held = [cost.evaluation_bytes(n, 100, 0, [40]) for n in (many - 1, many, 100 * many)]
-    assert held[0] > held[1] == held[2]
 
 
 @pytest.mark.parametrize("on_disk", [0, store.ON_DISK])

@@ -1,6 +1,7 @@
 """Every supported file becomes 8-bit RGB by the documented rule."""
 
 import hashlib
+import io
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from gaussad_cli.errors import ImageError
+from gaussad_cli.extraction import decode
 from gaussad_cli.extraction.decode import decode_pixels, read_squares
 
 RGB = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
@@ -149,3 +151,29 @@ def test_a_format_that_is_not_supported_is_refused_whatever_its_name(tmp_path):
     (tmp_path / "x.eps").rename(tmp_path / "x.png")
     with pytest.raises(ImageError, match="is not an image"):
         read_rgb(tmp_path / "x.png")
+
+
+def jpeg(scans: int = 6) -> bytes:
+    """A progressive JPEG, of 6 scans; more are the last one again."""
+    file = io.BytesIO()
+    Image.new("L", (64, 64)).save(file, "JPEG", progressive=True)
+    content = file.getvalue()
+    assert content.count(b"\xff\xda") == 6
+    return content[:-2] + content[content.rfind(b"\xff\xda") : -2] * (scans - 6) + content[-2:]
+
+
+def test_an_image_of_more_pixels_than_the_limit_is_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    content = jpeg()
+    monkeypatch.setattr(decode, "MOST_PIXELS", 64 * 64)
+    assert decode.decode_pixels(content, tmp_path / "x.jpg").shape == (64, 64)
+    monkeypatch.setattr(decode, "MOST_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("decoded"))
+    with pytest.raises(ImageError, match=r"x\.jpg claims more than 0 million pixels"):
+        decode.decode_pixels(content, tmp_path / "x.jpg")
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_they_are_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr(decode, "MOST_PASSES", 20 * 64 * 64)
+    assert decode.decode_pixels(jpeg(scans=20), tmp_path / "x.jpg").shape == (64, 64)
+    with pytest.raises(ImageError, match=r"x\.jpg is a JPEG of more scans"):
+        decode.decode_pixels(jpeg(scans=21), tmp_path / "x.jpg")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gaussad_cli.datasets.index import find_categories
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.evaluation import fitting
 from gaussad_cli.evaluation.evaluate import fit_and_forget
 from gaussad_cli.evaluation.fitting import level_spectra
@@ -15,6 +15,7 @@ from gaussad_cli.extraction import pipeline, store
 from gaussad_cli.extraction.augment import DEFAULT, Augmentation, read_rules
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.pipeline import Extractor, Target
+from gaussad_cli.files import sha256_of
 from tests.conftest import write_image
 from tests.extraction.test_pipeline import files, nothing
 from tests.extraction.toy import RECIPE, ToyEngine
@@ -182,3 +183,37 @@ def test_memory_does_not_grow_with_the_number_of_epochs(tmp_path, monkeypatch):
         tracemalloc.stop()
     assert peaks[80][0] < peaks[20][0] + 1e6
     assert peaks[80][1] < peaks[20][1] + 1e6
+
+
+def test_an_image_that_changes_between_two_readings_for_its_epochs_is_named_and_nothing_is_kept_of_it(
+    tmp_path, tiny, monkeypatch
+):
+    """Half of its epochs would be of one image, half of another, and the manifest would know one of them."""
+    monkeypatch.setattr(pipeline, "VIEWS_PER_READING", 1)
+    (category, _) = find_categories(tiny)
+    recipe = replace(RECIPE, epochs=2, augmentation="a")
+    augmentation = Augmentation(read_rules(None))
+    extractor = Extractor(
+        [Target(ToyEngine(), recipe)], tmp_path / "cache", "tiny", 1, workers=0, augmentation=augmentation
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "read_squares", changing(pipeline.read_squares))
+        with pytest.raises(ImageError, match=r"003\.png changed while"):
+            extractor(category, lambda _: None)
+    folder = store.split_folder(tmp_path / "cache", "tiny", recipe, "knob", "train")
+    assert not (folder / store.MANIFEST).exists()
+    extractor(category, lambda _: None)
+    assert store.read_manifest(folder).images[3].sha256 == sha256_of(tiny / "knob/train/good/003.png")
+
+
+def changing(read):
+    """Let 003.png be another image as soon as it was read for the first time."""
+    changes = iter([True])
+
+    def read_and_change(path, sizes):
+        squares = read(path, sizes)
+        if path.name == "003.png" and next(changes, False):
+            write_image(path, seed=4711)
+        return squares
+
+    return read_and_change
