@@ -12,7 +12,7 @@ def entry() -> None:
     """Run the command line, and end the process with its exit status.
 
     After Ctrl-C nobody waits for threads that are at work: files are whole or not there, as after a SIGKILL. A second
-    Ctrl-C, while the first is still on its way up, ends the process where it is.
+    Ctrl-C ends the process at once.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, in the background
         signal.signal(signal.SIGINT, _stop)
@@ -21,25 +21,20 @@ def entry() -> None:
 
         code = main()
     except BaseException:
-        if signal.getsignal(signal.SIGINT) is not _stop_at_once:
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
             raise
         code = INTERRUPTED  # whatever has become of it: importing a compiled module can make it another error
         os.write(2, f"{STOPPED}\n".encode())
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the last line is printed
     if code == INTERRUPTED:
         _leave()
     sys.exit(code)
 
 
 def _stop(*_: object) -> None:
-    signal.signal(signal.SIGINT, _stop_at_once)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next one is the system's to answer
     raise KeyboardInterrupt
-
-
-def _stop_at_once(*_: object) -> None:
-    os.write(2, f"{STOPPED}\n".encode())  # not by sys.stderr, which may be in the middle of a line
-    os._exit(INTERRUPTED)
 
 
 def _leave() -> None:

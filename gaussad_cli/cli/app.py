@@ -11,15 +11,18 @@ from typing import Annotated
 import typer
 
 from gaussad_cli import __version__
+from gaussad_cli.cli.augment_preview import augment_preview
 from gaussad_cli.cli.compare import compare
+from gaussad_cli.cli.demo import demo
 from gaussad_cli.cli.download import download
 from gaussad_cli.cli.evaluate import evaluate
 from gaussad_cli.cli.export import explain, export
-from gaussad_cli.cli.features import augment_preview, extract, fit
+from gaussad_cli.cli.extract import extract
+from gaussad_cli.cli.fit import fit
 from gaussad_cli.cli.info import info
 from gaussad_cli.cli.model import predict, update
 from gaussad_cli.cli.report import report
-from gaussad_cli.cli.run import demo, run
+from gaussad_cli.cli.run import run
 from gaussad_cli.cli.tables import tables
 from gaussad_cli.cli.train import train
 from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError

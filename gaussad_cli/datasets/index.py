@@ -65,19 +65,15 @@ def find_categories(root: Path, chosen: Sequence[str] | None = None) -> list[Cat
     return [_index_category(root / name) for name in names if chosen is None or name in chosen]
 
 
-def dataset_name(root: Path) -> str:
-    """Return the name a data set goes by in cache and results: its folder's."""
-    return checked_name(root.resolve().name)
-
-
-def checked_name(name: str) -> str:
-    """Return a data set's name if it can be a folder's name and written to a CSV file.
+def dataset_name(root: Path, given: str | None = None) -> str:
+    """Return the name a data set goes by in cache and results: the given one, or else its folder's.
 
     Raises
     ------
     UserError
-        If it cannot.
+        If it cannot be a folder's name, or not be written to a CSV file.
     """
+    name = root.resolve().name if given is None else given
     if name in ("", ".", "..") or set(name) & set("/\\") or not _is_text(name):
         raise UserError(f"'{name!a}' cannot name a data set: give a plain name with --dataset.")
     return name

@@ -8,18 +8,22 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, StrictBool
 
 from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation import scorings
 from gaussad_cli.settings import convert, read_yaml, unknown_key
 
 T = TypeVar("T")
 
 PAPER: Final = "paper"  # the scores of Tables I and III: L2, SED, and Mahalanobis with every compression
-Score = Literal["paper", "mahalanobis", "l2", "sed", "ocsvm", "knn", "gmm", "ood"]
-SCORES = get_args(Score)
+SCORES = (PAPER, *scorings.SCORES)
+if TYPE_CHECKING:
+    Score = str
+else:
+    Score = Literal[SCORES]
 
 
 def _as_typed(value: object) -> object:

@@ -18,6 +18,7 @@ from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.experiments.config import PAPER
 from gaussad_cli.experiments.plan import EvaluationStage, ExtractionStage, Stage, TrainingStage
 from gaussad_cli.extraction.cluster import extract_on_cluster
+from gaussad_cli.extraction.engine import AUTO, Compute
 from gaussad_cli.extraction.extract import ExtractionReport, Request, extract_dataset
 from gaussad_cli.parallel import HERE, Distribution
 from gaussad_cli.training.train import TrainingRequest, train_autoencoders, train_classifiers
@@ -29,21 +30,28 @@ class Setup:
 
     Attributes
     ----------
-    request : of an extraction, without its networks
-    training : of a training
-    categories : indexed
+    data, dataset : the folder of images, and the name that it goes by
+    categories : of that folder
+    cache, out : folders of features and results
+    compute : how features are computed; trainings take its device, precision and threads
+    seed, augmentation : what augmented epochs are drawn from, and a file of rules
     distribution : where evaluations run; extractions too, if that is a cluster
     """
 
-    request: Request
-    training: TrainingRequest
+    data: Path
+    dataset: str
     categories: Sequence[Category]
+    cache: Path
+    out: Path
+    compute: Compute = AUTO
+    seed: int = 0
+    augmentation: Path | None = None
     distribution: Distribution = HERE
 
     @property
-    def cache(self) -> Path:
-        """Where features are."""
-        return self.request.cache
+    def names(self) -> list[str]:
+        """The categories' names."""
+        return [category.name for category in self.categories]
 
 
 @dataclass
@@ -117,7 +125,17 @@ def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object])
 
 def _extract(stage: ExtractionStage, setup: Setup, progress: Progress, say: Callable[[str], object]) -> None:
     for epochs in [count for count in stage.epochs if count] or [0]:
-        request = replace(setup.request, networks=stage.networks, epochs=epochs)
+        request = Request(
+            data=setup.data,
+            networks=stage.networks,
+            cache=setup.cache,
+            dataset=setup.dataset,
+            categories=setup.names,
+            compute=setup.compute,
+            epochs=epochs,
+            seed=setup.seed,
+            augmentation=setup.augmentation,
+        )
         after = fit_and_forget if stage.moments_only and epochs else None
         scheduler = setup.distribution.scheduler
         report = extract_on_cluster(request, after, scheduler) if scheduler else extract_dataset(request, after)
@@ -147,7 +165,7 @@ def _evaluate(stage: EvaluationStage, setup: Setup, progress: Progress) -> None:
         wanted = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))
         scorings = tuple(dict.fromkeys([*scorings, calibrated]))
     sweep = PAPER in stage.scores
-    outcome = evaluate_dataset(selection, scorings, setup.training.out, wanted, sweep, setup.distribution)
+    outcome = evaluate_dataset(selection, scorings, setup.out, wanted, sweep, setup.distribution)
     progress.note(outcome.problem)
 
 
@@ -157,7 +175,17 @@ def _scorings(scores: Sequence[str]) -> tuple[Scoring, ...]:
 
 
 def _train(stage: TrainingStage, setup: Setup, progress: Progress) -> None:
-    request = replace(setup.training, max_epochs=stage.max_epochs)
+    request = TrainingRequest(
+        data=setup.data,
+        cache=setup.cache,
+        out=setup.out,
+        dataset=setup.dataset,
+        categories=setup.names,
+        seed=setup.seed,
+        augmentation=setup.augmentation,
+        max_epochs=stage.max_epochs,
+        compute=replace(setup.compute, batch_size=None),  # that of extractions would change the training
+    )
     if stage.kind == "classifier":
         trained = train_classifiers(request, stage.network, stage.fresh)
     else:

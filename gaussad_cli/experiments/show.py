@@ -19,7 +19,7 @@ def show_plan(stages: Sequence[Stage], setup: Setup) -> str:
     UserError
         If a stage names what there is not.
     """
-    expected = [estimate(stage, setup.categories, setup.cache, str(setup.request.dataset)) for stage in stages]
+    expected = [estimate(stage, setup.categories, setup.cache, setup.dataset) for stage in stages]
     lines = [
         [f"{number}", one.stage, one.work, duration(one.seconds), size(one.bytes) if one.bytes else ""]
         for number, one in enumerate(expected, start=1)
@@ -28,7 +28,7 @@ def show_plan(stages: Sequence[Stage], setup: Setup) -> str:
     total = ["", "all", "", duration(sum(one.seconds for one in expected)), size(sum(one.bytes for one in expected))]
     return "\n".join(
         [
-            f"Plan for {setup.request.dataset}: {len(setup.categories)} categories, {images} images",
+            f"Plan for {setup.dataset}: {len(setup.categories)} categories, {images} images",
             *_columns([["", "stage", "work", "about", "disk"], *lines, total]),
             "Times are those of two CPU cores (docs/cost.md). "
             f"The disk that holds the cache has {size(_free(setup.cache))} free.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gaussad_cli.backbones.resolve import NetworkOptions, check, resolve
-from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
+from gaussad_cli.datasets.index import Category, dataset_name, find_categories
 from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import AUTO, Compute, EngineChoice, build_engine
@@ -101,7 +101,7 @@ def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Ex
         raise UserError("--augmentation goes with --epochs: say how many.")
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
-    dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
+    dataset = dataset_name(request.data, request.dataset)
     targets = [_target(options, choice, request.cache) for options in request.networks]
     compute = request.compute
     extractor = Extractor(targets, request.cache, dataset, compute.images_at_once, compute.threads)

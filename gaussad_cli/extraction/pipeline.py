@@ -8,11 +8,11 @@ engines release Python's lock, and nothing depends on how a platform starts proc
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from gaussad_cli.extraction.augment import Augmentation, Augmenter
 from gaussad_cli.extraction.decode import Squares, read_squares
 from gaussad_cli.extraction.engine import Engine
 from gaussad_cli.files import sha256_of
+from gaussad_cli.lookahead import look_ahead
 
 SHARD = 64  # images, or augmented views of them, committed together: what an interruption can cost
 VIEWS_PER_READING = 8  # of one image, when it is augmented: they are made one after the other in one thread
@@ -157,7 +158,8 @@ class Extractor:
         parts: dict[int, list[tuple[list[str], list[Features]]]] = {}
         done = 0
         with _pool(self.workers) as decoders, _pool(min(self.workers, 1)) as network:
-            for batch, result in self._flow(work, augmenter, decoders, network):
+            start = partial(self._start, augmenter=augmenter, decoders=decoders, network=network)
+            for batch, result in look_ahead(work, start, LOOKAHEAD):
                 parts.setdefault(batch.start, []).append(result)
                 _note(hashes, batch.views, result[0])
                 done += len(batch.views) * len(batch.plans)
@@ -168,21 +170,11 @@ class Extractor:
                         plan.shards[batch.start].write(shard_hashes, levels)
         return done
 
-    def _flow(
-        self, work: Sequence[_Batch], augmenter: Augmenter | None, decoders: _Submits, network: _Submits
-    ) -> Iterator[tuple[_Batch, tuple[list[str], list[Features]]]]:
-        """Yield batches with their results, in order; decoders and networks are ahead by a bounded number."""
-        ahead: deque[tuple[_Batch, _Job]] = deque()
-        for batch in work:
-            sizes = {plan.target.recipe.input_size for plan in batch.plans}
-            squares = [decoders.submit(_read, views, sizes, augmenter) for views in _readings(batch.views)]
-            ahead.append((batch, network.submit(self._run_batch, batch, squares)))
-            if len(ahead) > LOOKAHEAD:
-                first, job = ahead.popleft()
-                yield first, job.result()
-        while ahead:
-            first, job = ahead.popleft()
-            yield first, job.result()
+    def _start(self, batch: _Batch, augmenter: Augmenter | None, decoders: _Submits, network: _Submits) -> _Job:
+        """Start decoding a batch, and the networks on it as soon as it is decoded."""
+        sizes = {plan.target.recipe.input_size for plan in batch.plans}
+        squares = [decoders.submit(_read, views, sizes, augmenter) for views in _readings(batch.views)]
+        return network.submit(self._run_batch, batch, squares)
 
     def _run_batch(self, batch: _Batch, jobs: Sequence[_Job]) -> tuple[list[str], list[Features]]:
         """Run every plan's engine on a batch; return the images' hashes, and features by plan."""

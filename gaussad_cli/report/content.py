@@ -14,7 +14,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.calibration import per_category
 from gaussad_cli.evaluation.rows import SUM
-from gaussad_cli.evaluation.scorings import Scoring
+from gaussad_cli.evaluation.scorings import MAHALANOBIS, Scoring
 from gaussad_cli.report import figures
 from gaussad_cli.report.figures import Panel
 from gaussad_cli.report.thumbnails import thumbnail
@@ -23,7 +23,7 @@ from gaussad_cli.tables.cells import VARIANT, CellSource, TableCell, Variant, me
 BEST_LEVEL = "7"  # of an EfficientNet, by the paper's Table I
 _IMAGES = 3  # shown of a kind
 _MOST_NETWORKS = 8  # in a figure: there are as many colours
-_GAUSSIAN = Scoring("mahalanobis")
+_GAUSSIAN = Scoring(MAHALANOBIS)
 
 
 @dataclass(frozen=True)

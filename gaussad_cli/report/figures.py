@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from gaussad_cli.evaluation.calibration import METHODS
+from gaussad_cli.evaluation.scorings import SCORES
 from gaussad_cli.report.calibration import draw_rates
 from gaussad_cli.report.vector import FAINT, GRID, INK, SERIES, as_svg, label, legend, new_panel
-from gaussad_cli.tables.build import LAYOUTS, SCORE_NAMES
+from gaussad_cli.tables.build import LAYOUTS
 from gaussad_cli.tables.cells import CellSource, TableCell, Variant, comparable, measure, publish
 
 if TYPE_CHECKING:
@@ -43,10 +44,10 @@ def draw_levels(metrics: pd.DataFrame, variant: Variant, levels: Sequence[str], 
         cells = [TableCell(level, source=CellSource.of(variant, scoring)) for level in levels]
         cells = [publish(published, measure(metrics, cell)) for cell in cells]
         mean, sem, paper = np.array([(c.mean, c.sem, c.published_mean) for c in cells], dtype=float).T
-        axes.plot(x, mean, "o-", color=colour, markersize=3, linewidth=1.6, label=SCORE_NAMES[scoring.score])
+        axes.plot(x, mean, "o-", color=colour, markersize=3, linewidth=1.6, label=SCORES[scoring.score].title)
         axes.fill_between(x, mean - sem, mean + sem, color=colour, alpha=0.15, linewidth=0)
         axes.plot(x, paper, "--", color=colour, linewidth=0.9)
-        ends.append(f"{SCORE_NAMES[scoring.score]} {mean[-1]:.1f} at level {x[-1]}")
+        ends.append(f"{SCORES[scoring.score].title} {mean[-1]:.1f} at level {x[-1]}")
     label(axes, variant.backbone, "level", "AUROC, %")
     axes.set_xticks(x)
     legend(axes, "lower right")

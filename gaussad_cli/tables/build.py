@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gaussad_cli.evaluation.rows import SUM
-from gaussad_cli.evaluation.scorings import MODES, Scoring, compression_name
+from gaussad_cli.evaluation.scorings import MAHALANOBIS, SCORES, TABLE_I, TABLE_III, Scoring, compression_name
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.thresholds import SIGMAS, target_fpr
 from gaussad_cli.tables.cells import (
@@ -28,8 +28,6 @@ from gaussad_cli.tables.cells import (
 )
 from gaussad_cli.tables.state_of_the_art import build_approaches, build_per_category
 
-SCORE_NAMES = {"l2": "L2", "sed": "SED", "mahalanobis": "Mahalanobis"}
-
 
 @dataclass(frozen=True)
 class _Layout:
@@ -47,25 +45,25 @@ class _Layout:
 LAYOUTS: dict[int, _Layout] = {
     1: _Layout(
         "AUROC per level under different normal distributions",
-        (Scoring("l2"), Scoring("sed"), Scoring("mahalanobis")),
-        lambda scoring: SCORE_NAMES[scoring.score],
+        TABLE_I,
+        lambda scoring: SCORES[scoring.score].title,
         lambda _: True,
     ),
     2: _Layout(
         "AUROC per level of EfficientNets with Mahalanobis distance",
-        (Scoring("mahalanobis"),),
+        (Scoring(MAHALANOBIS),),
         None,
         lambda backbone: "resnet" not in backbone,
     ),
     3: _Layout(
         "AUROC per level of (negated) PCA compressed features with Mahalanobis distance",
-        tuple(Scoring("mahalanobis", mode) for mode in MODES),
+        TABLE_III,
         lambda scoring: compression_name(scoring.compression),
         lambda _: True,
     ),
     7: _Layout(
         "AUROC per level of ResNets with Mahalanobis distance",
-        (Scoring("mahalanobis"),),
+        (Scoring(MAHALANOBIS),),
         None,
         lambda backbone: "resnet" in backbone,
     ),
@@ -147,14 +145,12 @@ _WORKING_POINT_MODES = (
 
 def _build_working_points(metrics: pd.DataFrame) -> list[Table]:
     """Build Table IV, the rates beyond n sigma by the chi-square law: a table per variant and number of epochs."""
-    rows = metrics[(metrics["level"] == _WORKING_POINT_LEVEL) & (metrics["score"] == "mahalanobis")]
+    rows = metrics[(metrics["level"] == _WORKING_POINT_LEVEL) & (metrics["score"] == MAHALANOBIS)]
     tables = []
     for (*names, epochs), of_variant in rows.groupby([*VARIANT, "epochs"]):
         variant = Variant(*map(str, names))
         wanted = [
-            Column(
-                f"{compression_name(mode)} {rate}", CellSource.of(variant, Scoring("mahalanobis", mode), int(epochs))
-            )
+            Column(f"{compression_name(mode)} {rate}", CellSource.of(variant, Scoring(MAHALANOBIS, mode), int(epochs)))
             for mode in _WORKING_POINT_MODES
             for rate in ("FPR", "TPR")
         ]

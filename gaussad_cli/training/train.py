@@ -13,7 +13,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gaussad_cli.backbones.resolve import NetworkOptions, resolve
-from gaussad_cli.datasets.index import Category, checked_name, dataset_name, find_categories
+from gaussad_cli.datasets.index import Category, dataset_name, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.metrics import auroc
@@ -141,7 +141,7 @@ def _train_all(request: TrainingRequest, kind: _Kind) -> Trained:
         )
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
-    dataset = dataset_name(request.data) if request.dataset is None else checked_name(request.dataset)
+    dataset = dataset_name(request.data, request.dataset)
     key = _key(kind.network, options, augmentation)
     metrics, histories, problems = [], [], []
     for category in tqdm(categories, desc="train", unit="category", disable=True if len(categories) == 1 else None):

@@ -1,14 +1,12 @@
-"""Images to features to spectra: extract, fit, augment-preview."""
+"""The command extract: images to features."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from gaussad_cli.cli.options import (
-    BackboneName,
     BackboneNames,
     BatchSize,
     Cache,
@@ -18,8 +16,6 @@ from gaussad_cli.cli.options import (
     Device,
     Engine,
     Epochs,
-    Jobs,
-    Key,
     Levels,
     MomentsOnly,
     Padding,
@@ -29,11 +25,8 @@ from gaussad_cli.cli.options import (
     Seed,
     Verify,
     Weights,
-    WhichDataset,
-    WhichEpochs,
     Workers,
     after_augmentation,
-    canonical_name,
     canonical_names,
     note,
     raise_problems,
@@ -88,58 +81,3 @@ def extract(
     for folder in report.folders:
         typer.echo(folder)
     raise_problems(report.problem)
-
-
-def fit(
-    backbone: BackboneName,
-    cache: Cache = Path("cache"),
-    dataset: WhichDataset = None,
-    categories: Categories = None,
-    levels: Levels = None,
-    padding: Padding = None,
-    epochs: WhichEpochs = None,
-    key: Key = None,
-    jobs: Jobs = 1,
-    scheduler: Scheduler = None,
-) -> None:
-    """Fit one spectrum per category, level and fold to cached features.
-
-    evaluate does this by itself where it was not done.
-
-    Example: gaussad fit --backbone efficientnet-b4
-    """
-    from gaussad_cli.evaluation.evaluate import fit_dataset
-    from gaussad_cli.evaluation.selection import Selection
-    from gaussad_cli.parallel import Distribution
-
-    names = split_names(categories)
-    selection = Selection(canonical_name(backbone), cache, dataset, names, levels, padding, key, epochs)
-    report = fit_dataset(selection, Distribution(jobs, scheduler))
-    note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
-    typer.echo(report.folder)
-    raise_problems(report.problem)
-
-
-def augment_preview(
-    data: Data,
-    categories: Categories = None,
-    augmentation: Rules = None,
-    seed: Seed = 0,
-    images: Annotated[int, typer.Option(min=1, help="Rows of a sheet.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1, help="Columns of a sheet, besides the image as it is.")] = 9,
-    size: Annotated[
-        int, typer.Option(min=32, max=1024, help="Pixels; a backbone's input size shows what it sees.")
-    ] = 224,
-    out: Annotated[Path, typer.Option(help="Folder of the sheets.")] = Path("preview"),
-) -> None:
-    """Show what augmentation does: one contact sheet per category.
-
-    Example: gaussad augment-preview --data mvtec --categories bottle,screw --out preview
-    """
-    from gaussad_cli.datasets.index import find_categories
-    from gaussad_cli.extraction.augment import Augmentation, read_rules
-    from gaussad_cli.extraction.preview import write_preview
-
-    rules = Augmentation(read_rules(augmentation), seed)
-    for category in find_categories(data, split_names(categories)):
-        typer.echo(write_preview(category, rules, out, images, epochs, size))

@@ -1,0 +1,41 @@
+"""The command augment-preview."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gaussad_cli.cli.options import (
+    Categories,
+    Data,
+    Rules,
+    Seed,
+    split_names,
+)
+
+
+def augment_preview(
+    data: Data,
+    categories: Categories = None,
+    augmentation: Rules = None,
+    seed: Seed = 0,
+    images: Annotated[int, typer.Option(min=1, help="Rows of a sheet.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Columns of a sheet, besides the image as it is.")] = 9,
+    size: Annotated[
+        int, typer.Option(min=32, max=1024, help="Pixels; a backbone's input size shows what it sees.")
+    ] = 224,
+    out: Annotated[Path, typer.Option(help="Folder of the sheets.")] = Path("preview"),
+) -> None:
+    """Show what augmentation does: one contact sheet per category.
+
+    Example: gaussad augment-preview --data mvtec --categories bottle,screw --out preview
+    """
+    from gaussad_cli.datasets.index import find_categories
+    from gaussad_cli.extraction.augment import Augmentation, read_rules
+    from gaussad_cli.extraction.preview import write_preview
+
+    rules = Augmentation(read_rules(augmentation), seed)
+    for category in find_categories(data, split_names(categories)):
+        typer.echo(write_preview(category, rules, out, images, epochs, size))
