@@ -14,7 +14,7 @@ from gaussad_cli.evaluation.dataset import Selection, evaluate_dataset
 from gaussad_cli.evaluation.manifests import Cell, Images, Manifest, Origin, Record
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.extraction import store
-from gaussad_cli.training.loop import RECIPE
+from gaussad_cli.training.task import RECIPE
 
 RECIPE_OF_NET = store.Recipe("timm:net", 3, "net-1234", "a" * 64, "native", 32)
 SMALL = Manifest(
