@@ -149,14 +149,12 @@ def pretrained_classifier(
         If the checkpoint does not fit the backbone, or lacks tensors and `fresh` is false.
     """
     model = create_classifier(backbone)
-    missing = _missing(model, backbone, checkpoint)
+    missing = _load_trunk(model, backbone, checkpoint)  # what does not fit must show before any image is read
     if missing and not fresh:
         raise UserError(
             f"{checkpoint.path} lacks {len(missing)} tensors of {backbone.name}: {shorten(missing)}. Give complete "
             "weights, or let these start at random with --fresh."
         )
-    build = partial(build_classifier, backbone, padding, checkpoint)
-    _load_trunk(model, backbone, checkpoint)  # an unfit checkpoint must show before any image is read
     identity = {
         "backbone": backbone.name,
         "model": backbone.timm_name,
@@ -166,7 +164,7 @@ def pretrained_classifier(
         "unfolded": is_folded(model),
     }
     return TrainableNetwork(
-        build=build,
+        build=partial(build_classifier, backbone, padding, checkpoint),
         inputs=partial(normalise, backbone=backbone),
         identity=identity,
         input_size=backbone.input_size,
@@ -204,26 +202,21 @@ def build_classifier(backbone: Backbone, padding: Padding, checkpoint: Checkpoin
     return model
 
 
-def _load_trunk(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint) -> None:
-    """Load the tensors that the checkpoint has, in place; those that it lacks stay as they are.
+def _load_trunk(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint) -> list[str]:
+    """Load the tensors that the checkpoint has, in place; return the names of those that it lacks, which stay.
 
     Raises
     ------
     UserError
         If the checkpoint does not fit, see :func:`.weights.load_levels`.
     """
-    own = model.state_dict()
-    kept = {name: own[name] for name in _missing(model, backbone, checkpoint)}
-    tensors = to_timm_names(checkpoint.tensors, model)
+    levels = range(1, backbone.n_levels + 1)
+    own, tensors = model.state_dict(), to_timm_names(checkpoint.tensors, model)
+    missing = missing_tensors(own, backbone, tensors, levels)
     if tensors.keys() & own.keys():  # otherwise load_levels reports weights of another network
-        tensors |= kept
-    completed = dataclasses.replace(checkpoint, tensors=tensors)
-    load_levels(model, backbone, completed, range(1, backbone.n_levels + 1))
-
-
-def _missing(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint) -> list[str]:
-    tensors = to_timm_names(checkpoint.tensors, model)
-    return missing_tensors(model.state_dict(), backbone, tensors, range(1, backbone.n_levels + 1))
+        tensors = tensors | {name: own[name] for name in missing}
+    load_levels(model, backbone, dataclasses.replace(checkpoint, tensors=tensors), levels)
+    return missing
 
 
 def is_folded(model: nn.Module) -> bool:

@@ -186,13 +186,6 @@ def _train_category(
     rows = category_rows(identity, category, train_folds(training), method.scores)
     labels = {image.name: image.label for image in (*category.train, *category.test)}
     manifest = manifests.of_training(identity, training.folder / RECIPE, labels, rows.metrics, method.folds)
-    results.save(
-        out,
-        str(identity["dataset"]),
-        category.name,
-        rows.metrics,
-        rows.scores,
-        histories=rows.histories,
-        manifest=manifest,
-    )
+    histories, dataset = rows.histories, str(identity["dataset"])
+    results.save(out, dataset, category.name, rows.metrics, rows.scores, histories=histories, manifest=manifest)
     return rows

@@ -11,7 +11,6 @@ import torch
 from gaussad_cli.errors import Interrupted, UserError
 from gaussad_cli.training import loop
 from gaussad_cli.training.loop import settle_batch_norm
-from gaussad_cli.training.state import read_state
 from tests.training import tiny
 
 
@@ -97,26 +96,6 @@ def test_training_that_diverges_says_so(tmp_path, data, monkeypatch):
     monkeypatch.setattr(tiny, "classifier", lambda _: broken)
     with pytest.raises(UserError, match=r"fold 0, diverged in epoch 0 \(loss nan"):
         tiny.train("classifier", data, tmp_path)
-
-
-@pytest.mark.parametrize("option", [{"patience": 0}, {"max_epochs": 0}, {"learning_rate": 0.0}])
-def test_options_that_make_no_sense(option):
-    with pytest.raises(UserError, match="needed"):
-        tiny.options(**option)
-
-
-def test_a_finished_state_keeps_no_more_than_is_needed(tmp_path, data):
-    (first, *_) = tiny.train("autoencoder", data, tmp_path)
-    key = read_key(first.state)
-    state = read_state(first.state, key, 0)
-    assert (state.network, state.optimizer) == ({}, {})
-    assert state.best
-    assert read_state(first.state, key, 1) is None
-    assert read_state(first.state, "other", 0) is None
-
-
-def read_key(path):
-    return torch.load(path, weights_only=True)["key"]
 
 
 def test_settled_batch_norm_has_the_statistics_of_its_inputs_and_changes_nothing_else():
