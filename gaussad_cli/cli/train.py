@@ -1,4 +1,4 @@
-"""What is trained: a detector (see model.py), and the comparators classifier, autoencoder."""
+"""The commands under `gaussad train`: a detector (see model.py), and the comparators classifier and autoencoder."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from gaussad_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from gaussad_cli.training.train import Trained
+    from gaussad_cli.training.train import TrainingReport
 
 train = typer.Typer(
     no_args_is_help=True,
@@ -65,9 +65,10 @@ def classifier(
     out: Out = Path("results"),
     dataset: Dataset = None,
 ) -> None:
-    """Fine-tune an ImageNet network on normal and anomalous images, in five stratified folds: the upper bound.
+    """Fine-tune an ImageNet network on normal and anomalous images: the fully supervised upper bound.
 
-    Training and test images of a category are pooled; one fold tests, another picks the epoch, three train.
+    The training and test images of a category are pooled and split into five stratified folds: one is tested, another
+    picks the best epoch, and three are trained on.
 
     Example: gaussad train classifier --data mvtec --backbone resnet-18 --categories bottle
     """
@@ -75,26 +76,18 @@ def classifier(
     from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.training.train import TrainingRequest, train_classifiers
 
-    request = TrainingRequest(
-        data,
-        cache,
-        out,
-        dataset,
-        split_names(categories),
-        seed,
-        augmentation,
-        max_epochs,
-        patience,
-        Compute("torch", device, precision, batch_size, workers),
-    )
-    _report_training(train_classifiers(request, NetworkOptions(backbone, None, weights, padding, verify), fresh))
+    names, compute = split_names(categories), Compute("torch", device, precision, batch_size, workers)
+    request = TrainingRequest(data, cache, out, dataset, names, seed, augmentation, max_epochs, patience, compute)
+    _print_report(train_classifiers(request, NetworkOptions(backbone, None, weights, padding, verify), fresh))
 
 
 @train.command()
 def autoencoder(
     data: Data,
     categories: Categories = None,
-    size: Annotated[int, typer.Option(min=32, help="Pixels, a multiple of 32; paper: 224.")] = 224,
+    size: Annotated[
+        int, typer.Option(min=32, help="Width and height of the images in pixels, a multiple of 32; paper: 224.")
+    ] = 224,
     max_epochs: MaxEpochs = 100,
     patience: Patience = 3,
     batch_size: TrainBatch = None,
@@ -107,37 +100,29 @@ def autoencoder(
     out: Out = Path("results"),
     dataset: Dataset = None,
 ) -> None:
-    """Train the ResNet-18 autoencoder on normal images, and score by its error maps: map-mean and, with masks, CCA.
+    """Train the ResNet-18 autoencoder on normal images and score by its error maps.
+
+    The scores are map-mean and, where the data set has masks, CCA.
 
     Example: gaussad train autoencoder --data mvtec --categories bottle
     """
     from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.training.train import TrainingRequest, train_autoencoders
 
-    request = TrainingRequest(
-        data,
-        cache,
-        out,
-        dataset,
-        split_names(categories),
-        seed,
-        augmentation,
-        max_epochs,
-        patience,
-        Compute("torch", device, precision, batch_size, workers),
-    )
-    _report_training(train_autoencoders(request, size))
+    names, compute = split_names(categories), Compute("torch", device, precision, batch_size, workers)
+    request = TrainingRequest(data, cache, out, dataset, names, seed, augmentation, max_epochs, patience, compute)
+    _print_report(train_autoencoders(request, size))
 
 
-def _report_training(trained: Trained) -> None:
+def _print_report(report: TrainingReport) -> None:
     from gaussad_cli.backbones.weights import shorten
     from gaussad_cli.report.histories import draw_histories
-    from gaussad_cli.training.train import summarise_training
+    from gaussad_cli.training.rows import summarise_training
 
-    typer.echo(summarise_training(trained.metrics, trained.histories))
-    if trained.fresh:
-        note(f"{len(trained.fresh)} tensors, which the weight file lacks, started at random: {shorten(trained.fresh)}.")
-    for path in draw_histories(trained.histories, trained.path.parent / "figures"):
+    typer.echo(summarise_training(report.metrics, report.histories))
+    if report.fresh:
+        note(f"{len(report.fresh)} tensors that the weight file lacks started at random: {shorten(report.fresh)}.")
+    for path in draw_histories(report.histories, report.path.parent / "figures"):
         note(f"Figure: {path}")
-    note(f"Rows are in {trained.path}.")
-    raise_problems(trained.problem)
+    note(f"The rows are in {report.path}.")
+    raise_problems(report.problem)

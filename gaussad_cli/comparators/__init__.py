@@ -1,1 +1,1 @@
-"""Systems the paper compares with, on the same data, folds and scores."""
+"""Methods that the paper compares with, on the same data, folds and features."""

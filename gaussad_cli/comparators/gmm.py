@@ -1,14 +1,14 @@
-"""A mixture of shrunk Gaussians: the paper's future work, one Gaussian for each kind of normal image.
+"""A mixture of shrunk Gaussians, one for each kind of normal image; the paper leaves it to future work.
 
-Everything happens in the training data's span, in the coordinates z = V'(x - mu) of its :class:`Spectrum`: r x r
-matrices instead of D x D. What a covariance holds outside the span is its floor rho m, as with one Gaussian.
+Everything is computed in the span of the training data, in the coordinates z = V'(x - mu) of its :class:`Spectrum`,
+with r x r matrices instead of D x D ones. Outside the span a covariance is its floor rho m, as with one Gaussian.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,46 +24,45 @@ from gaussad_cli.gaussian.spectrum import Spectrum
 
 Covariance = Literal["shared", "own"]
 
-MIN_SAMPLES = 3.0  # two points have no Ledoit-Wolf estimate but the singular one
+MIN_SAMPLES = 3.0  # of two points, the only Ledoit-Wolf estimate is singular
 MAX_ITERATIONS = 100
-TOLERANCE = 1e-4  # EM stops where no responsibility moves by more
-RESTARTS = 4  # of k-means++, the best of which EM starts from
+TOLERANCE = 1e-4  # EM stops when no responsibility changes by more
+RESTARTS = 4  # of k-means++; EM starts from the best
 
 
-@dataclass(frozen=True)
-class Shrunk:
-    """Covariances shrunk towards the scaled identity, in the eigenbasis; one if shared, else one per component.
+class ShrunkCovariance(NamedTuple):
+    """A covariance shrunk towards the scaled identity, in the eigenbasis.
 
     Attributes
     ----------
-    factors : (c, r, r) lower Cholesky factors of (1 - rho) S + rho m I
-    floors : (c,) rho m, the variance in each of the D - r directions outside the span
-    intensities : (c,) rho
-    log_dets : (c,) logarithms of the determinants in all D dimensions
+    factor : (r, r), the lower Cholesky factor of (1 - rho) S + rho m I
+    floor : rho m, the variance in each of the D - r directions outside the span
+    intensity : rho
+    log_det : logarithm of the determinant in all D dimensions
     """
 
-    factors: Array
-    floors: Array
-    intensities: Array
-    log_dets: Array
+    factor: Array
+    floor: float
+    intensity: float
+    log_det: float
 
 
 @dataclass(frozen=True)
 class GaussianMixture:
-    """A fitted mixture of k Gaussians; k may be less than was asked for.
+    """A fitted mixture of k Gaussians; k may be smaller than was asked for.
 
     Attributes
     ----------
-    spectrum : whose mean and eigenvectors the coordinates refer to
+    spectrum : its mean and eigenvectors define the coordinates
     means : (k, r), in the eigenbasis
-    log_weights : (k,) logarithm of pi_k |S_k|^(-1/2), scaled to sum up to one; of pi_k if the covariance is shared
-    shrunk : the covariances
+    log_weights : (k,) logarithms of pi_k |S_k|^(-1/2), normalised to sum to one; of pi_k if the covariance is shared
+    covariances : k of them, or one that all components share
     """
 
     spectrum: Spectrum
     means: Array
     log_weights: Array
-    shrunk: Shrunk
+    covariances: tuple[ShrunkCovariance, ...]
 
 
 def fit_gmm(
@@ -71,25 +70,25 @@ def fit_gmm(
 ) -> GaussianMixture:
     """Fit a mixture of shrunk Gaussians by expectation-maximisation from k-means++.
 
-    Every maximisation shrinks anew by the Ledoit-Wolf intensity of the samples about their components' means; so the
-    likelihood need not rise in every step. EM stops where the responsibilities do, after 100 iterations at most.
+    Every maximisation shrinks anew, by the Ledoit-Wolf intensity of the samples about their components' means, so the
+    likelihood may fall in a step. EM stops when the responsibilities no longer change, or after 100 iterations.
 
-    A component dies that is left with fewer than three samples' worth of responsibility, or, with a covariance of its
-    own, whose samples do not vary: its likelihood would have no bound. The others take over its samples. Where fewer
-    than two live, or the samples do not vary about the shared means, one Gaussian of all samples is left.
+    A component is dropped when less than three samples' worth of responsibility is left to it or, with a covariance of
+    its own, when its samples do not vary: its likelihood would be unbounded. The others take over its samples. If fewer
+    than two components are left, or the samples do not vary about the shared means, the result is one Gaussian.
 
     Parameters
     ----------
     train : (n, D), the features that `spectrum` was fitted to, in any order
     spectrum : from :func:`gaussad_cli.gaussian.spectrum.fit_spectrum`
-    components : k >= 1; no more than there are different features
-    covariance : "shared" by all components, or each its "own"
+    components : k >= 1; never more are fitted than there are different features
+    covariance : "shared" by all components, or "own" for one per component
     seed : of k-means++
 
     Raises
     ------
     ValueError
-        If `components` is below 1, or `train` is not what the spectrum was fitted to by its shape.
+        If `components` is below 1, or the shape of `train` is not that of the features the spectrum was fitted to.
     """
     x = np.asarray(train)
     if components < 1 or x.shape != (spectrum.n, spectrum.dim):
@@ -98,7 +97,7 @@ def fit_gmm(
     if k == 1 or spectrum.rank == 0:
         return _one_gaussian(spectrum)
     z, _ = _coordinates(spectrum, x)
-    z = z[np.argsort(np.square(z).sum(axis=1))]  # k-means draws by position: the order must not decide
+    z = z[np.argsort(np.square(z).sum(axis=1))]  # k-means draws by position, and the order must not matter
     responsibilities = _initial(z, k, seed)
     mixture = _maximise(z, responsibilities, spectrum, covariance)
     for _ in range(MAX_ITERATIONS):
@@ -114,9 +113,9 @@ def fit_gmm(
 def score_gmm(mixture: GaussianMixture, test: ArrayLike) -> Array:
     """Return the distance sqrt(-2 log (p(x) / p*)), (m,) float64, the larger the more anomalous.
 
-    p* is the density that all components would have at their means, were these one point: no density is larger, and
-    the distance is monotone in the negative log-likelihood. Of one component it is the Mahalanobis distance:
-    -2 log sum_k w_k exp(-d_k^2 / 2), with w_k proportional to pi_k |S_k|^(-1/2) and summing up to one.
+    p* is the density that the mixture would have if all its means were one point, at that point: the upper bound of
+    p. The distance is monotone in the negative log-likelihood: its square is -2 log sum_k w_k exp(-d_k^2 / 2), with w_k
+    proportional to pi_k |S_k|^(-1/2) and normalised. With one component it is the Mahalanobis distance.
 
     Parameters
     ----------
@@ -130,9 +129,8 @@ def score_gmm(mixture: GaussianMixture, test: ArrayLike) -> Array:
     if mixture.spectrum.rank == 0:
         return np.full(z.shape[0], np.nan)
     squared = _squared_distances(mixture, z)
-    outside = np.zeros_like(mixture.shrunk.floors)
-    np.divide(1.0, mixture.shrunk.floors, out=outside, where=mixture.shrunk.floors > 0.0)
-    squared += residual[:, None] * outside
+    outside = [1.0 / covariance.floor if covariance.floor > 0.0 else 0.0 for covariance in mixture.covariances]
+    squared += residual[:, None] * np.array(outside)
     return np.sqrt(np.maximum(-2.0 * logsumexp(mixture.log_weights - squared / 2.0, axis=1), 0.0))
 
 
@@ -148,13 +146,13 @@ def _coordinates(spectrum: Spectrum, features: Array) -> tuple[Array, Array]:
 
 def _initial(z: Array, k: int, seed: int) -> Array:
     """Return the responsibilities (n, k), 0 or 1, of the k-means clusters."""
-    with threadpool_limits(1):  # threads add up in the order in which they finish
+    with threadpool_limits(1):  # several threads add up in the order in which they finish
         labels = KMeans(k, init="k-means++", n_init=RESTARTS, random_state=seed).fit_predict(z)
     return np.eye(k)[labels]
 
 
 def _maximise(z: Array, responsibilities: Array, spectrum: Spectrum, covariance: Covariance) -> GaussianMixture | None:
-    """Return the mixture of the components that live, None if none does."""
+    """Return the mixture of the components that are left, or None if none is."""
     r = _living(z, responsibilities)
     if r.shape[1] == 0:
         return None
@@ -163,18 +161,17 @@ def _maximise(z: Array, responsibilities: Array, spectrum: Spectrum, covariance:
         shrunk = [_shrink_shared(z, r, means, spectrum)]
     else:
         shrunk = [_shrink_own(z, r[:, k], means[k], spectrum) for k in range(r.shape[1])]
-        varying = [k for k, one in enumerate(shrunk) if one is not None]
+        varying = [k for k, own in enumerate(shrunk) if own is not None]
         r, means = r[:, varying], means[varying]
-    stacked = [one for one in shrunk if one is not None]
-    if not stacked:
+    covariances = tuple(each for each in shrunk if each is not None)
+    if not covariances:
         return None
-    every = Shrunk(*(np.stack(arrays) for arrays in zip(*stacked, strict=True)))
-    log_weights = np.log(r.sum(axis=0)) - every.log_dets / 2.0
-    return GaussianMixture(spectrum, means, log_weights - logsumexp(log_weights), every)
+    log_weights = np.log(r.sum(axis=0)) - np.array([each.log_det for each in covariances]) / 2.0
+    return GaussianMixture(spectrum, means, log_weights - logsumexp(log_weights), covariances)
 
 
 def _living(z: Array, responsibilities: Array) -> Array:
-    """Return responsibilities that sum up to one over the components that live; the orphaned go to the nearest mean."""
+    """Return the normalised responsibilities of the components left; orphaned samples go to the nearest mean."""
     r = responsibilities[:, responsibilities.sum(axis=0) >= MIN_SAMPLES]
     orphans = np.flatnonzero(r.sum(axis=1) == 0.0)
     if orphans.size and r.shape[1]:
@@ -184,19 +181,16 @@ def _living(z: Array, responsibilities: Array) -> Array:
     return r / r.sum(axis=1, keepdims=True) if r.shape[1] else r
 
 
-One = tuple[Array, float, float, float]  # factor, floor, intensity and log-determinant of one covariance
-
-
-def _shrink_shared(z: Array, r: Array, means: Array, spectrum: Spectrum) -> One | None:
-    """Shrink the covariance about the components' means: the total one, diagonal here, without the one between them."""
+def _shrink_shared(z: Array, r: Array, means: Array, spectrum: Spectrum) -> ShrunkCovariance | None:
+    """Shrink the covariance about the components' means: the total, which is diagonal here, minus that of the means."""
     counts = r.sum(axis=0)
     within = np.diag(spectrum.eigenvalues) - (means * (counts / spectrum.n)[:, None]).T @ means
     fourth = sum(float(r[:, k] @ np.square(np.square(z - means[k]).sum(axis=1))) for k in range(r.shape[1]))
     return _shrink(within, fourth / spectrum.n, float(spectrum.n), spectrum)
 
 
-def _shrink_own(z: Array, r: Array, mean: Array, spectrum: Spectrum) -> One | None:
-    """Shrink one component's covariance; its samples count as many as Kish's effective size says."""
+def _shrink_own(z: Array, r: Array, mean: Array, spectrum: Spectrum) -> ShrunkCovariance | None:
+    """Shrink one component's covariance; Kish's effective sample size says how many samples it has."""
     taking_part = r > 0.0
     weights = r[taking_part]
     y = z[taking_part] - mean
@@ -205,8 +199,8 @@ def _shrink_own(z: Array, r: Array, mean: Array, spectrum: Spectrum) -> One | No
     return _shrink((y.T @ y) / weights.sum(), fourth, float(weights.sum() ** 2 / np.square(weights).sum()), spectrum)
 
 
-def _shrink(covariance: Array, fourth: float, n: float, spectrum: Spectrum) -> One | None:
-    """Shrink a covariance (r, r) of D-dimensional samples; None where it has no inverse in D dimensions."""
+def _shrink(covariance: Array, fourth: float, n: float, spectrum: Spectrum) -> ShrunkCovariance | None:
+    """Shrink a covariance (r, r) of D-dimensional samples; return None if it has no inverse in D dimensions."""
     dim, rank = spectrum.dim, spectrum.rank
     trace = float(np.trace(covariance))
     rounding = max(spectrum.n, dim) * np.finfo(np.float64).eps
@@ -221,23 +215,23 @@ def _shrink(covariance: Array, fourth: float, n: float, spectrum: Spectrum) -> O
     except linalg.LinAlgError:
         return None
     outside = (dim - rank) * np.log(floor) if rank < dim else 0.0
-    return factor, floor, intensity, float(2.0 * np.log(factor.diagonal()).sum() + outside)
+    return ShrunkCovariance(factor, floor, intensity, float(2.0 * np.log(factor.diagonal()).sum() + outside))
 
 
 def _one_gaussian(spectrum: Spectrum) -> GaussianMixture:
     """Return the Gaussian of the spectrum, also where it has no variance outside or inside the span."""
-    one = shrink(spectrum)
-    floor = one.intensity * one.scale
-    factor = np.diag(np.sqrt((1.0 - one.intensity) * spectrum.eigenvalues + floor))
-    shrunk = Shrunk(factor[None], np.array([floor]), np.array([one.intensity]), np.zeros(1))
-    return GaussianMixture(spectrum, np.zeros((1, spectrum.rank)), np.zeros(1), shrunk)
+    shrinkage = shrink(spectrum)
+    floor = shrinkage.intensity * shrinkage.scale
+    factor = np.diag(np.sqrt((1.0 - shrinkage.intensity) * spectrum.eigenvalues + floor))
+    covariance = ShrunkCovariance(factor, floor, shrinkage.intensity, log_det=0.0)
+    return GaussianMixture(spectrum, np.zeros((1, spectrum.rank)), np.zeros(1), (covariance,))
 
 
 def _squared_distances(mixture: GaussianMixture, z: Array) -> Array:
     """Return the squared Mahalanobis distances (m, k) to the components within the span."""
-    factors = np.broadcast_to(mixture.shrunk.factors, (mixture.means.shape[0], *mixture.shrunk.factors.shape[1:]))
     squared = np.empty((z.shape[0], mixture.means.shape[0]))
-    for k, (mean, factor) in enumerate(zip(mixture.means, factors, strict=True)):
+    for k, mean in enumerate(mixture.means):
+        factor = mixture.covariances[k if len(mixture.covariances) > 1 else 0].factor
         white = by_blocks(partial(_whiten, factor), z - mean)
         squared[:, k] = np.square(white).sum(axis=1)
     return squared
@@ -249,10 +243,10 @@ def _whiten(factor: Array, deviations: Array) -> Array:
 
 
 def _expect(mixture: GaussianMixture, z: Array) -> Array:
-    """Return the responsibilities (n, k) of the components for training samples; below eps they are zero."""
-    if mixture.shrunk.factors.shape[0] == 1:
-        # One covariance: what all components have in common drops out, and the rest is linear in z.
-        precise = linalg.cho_solve((mixture.shrunk.factors[0], True), mixture.means.T, check_finite=False)
+    """Return the responsibilities (n, k) of the components for training samples; those below eps are set to zero."""
+    if len(mixture.covariances) == 1:
+        # With one covariance, the terms that all components share cancel, and the others are linear in z.
+        precise = linalg.cho_solve((mixture.covariances[0].factor, True), mixture.means.T, check_finite=False)
         logits = z @ precise - (mixture.means.T * precise).sum(axis=0) / 2.0 + mixture.log_weights
     else:
         logits = mixture.log_weights - _squared_distances(mixture, z) / 2.0

@@ -1,7 +1,8 @@
 """SPADE at image level (Cohen and Hoshen 2020; PROTOCOL: comparators): the distance to the k nearest training features.
 
-By subtraction, pair by pair. Matrix products would be ten times as fast where there are 25,000 training features of
-2,048 dimensions, but cancel digits, and round an image's distance by the company it is scored in.
+Distances are computed by subtraction, pair by pair. Matrix products (as in scikit-learn's brute-force search) would be
+ten times as fast for 25,000 training features of 2,048 dimensions, but they lose digits to cancellation, and an image's
+distance would depend on the images that are scored with it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from scipy.spatial.distance import cdist
 from gaussad_cli.gaussian.moments import Array
 
 SPADE_K = 50  # Cohen and Hoshen 2020; PROTOCOL: comparators
-_BLOCK = 4096  # training features in float64 at a time
+_BLOCK = 4096  # training features that are converted to float64 at a time
 
 
 def score_knn(train: ArrayLike, test: ArrayLike, k: int = SPADE_K) -> Array:
@@ -23,7 +24,7 @@ def score_knn(train: ArrayLike, test: ArrayLike, k: int = SPADE_K) -> Array:
 
     Parameters
     ----------
-    train : (n, D), n >= 1, any real dtype; computed in float64. With fewer than k, all are neighbours.
+    train : (n, D), n >= 1, any real dtype; computed in float64. If n < k, all of them are neighbours.
     test : (m, D)
     k : number of neighbours, at least 1
 
@@ -34,7 +35,7 @@ def score_knn(train: ArrayLike, test: ArrayLike, k: int = SPADE_K) -> Array:
     Raises
     ------
     ValueError
-        If the shapes do not fit, `k` is below 1, or a feature is NaN or infinite.
+        If the shapes do not match, `k` is below 1, or a feature is NaN or infinite.
     """
     x, y = np.asarray(train), np.asarray(test)
     if x.ndim != 2 or y.ndim != 2 or x.shape[0] < 1 or x.shape[1] != y.shape[1] or k < 1:

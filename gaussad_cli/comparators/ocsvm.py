@@ -1,9 +1,9 @@
 """The one-class SVM of Table V (PROTOCOL: comparators): scikit-learn's ``OneClassSVM()``, fast enough to finish.
 
-libsvm's solver is quick; what takes its time is the kernel, evaluated entry by entry. Here it is one matrix product,
-and training features that are equal, as the copies are that augmentation leaves untouched, are one point with a weight:
-the same optimum, with a quarter of the kernel where half of the features are copies. Where the kernel is too large for
-memory, it is approximated by landmarks.
+libsvm's solver is fast, but it evaluates the kernel entry by entry, which is slow. Here the kernel is one matrix
+product, and equal training features (the copies that augmentation leaves unchanged) are one point with a weight: the
+optimum is the same, and the kernel has a quarter of the size if half of the features are copies. A kernel that is too
+large for memory is approximated by landmarks.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.rows import times, weighted_sums
 
 NU = 0.5  # scikit-learn's default (PROTOCOL: comparators)
-# libsvm stops where the optimality conditions hold to this. scikit-learn's default, 1e-3, is too much where training
-# features lie close together by the kernel, as they do if their means differ more than they vary: scores were up to
-# 2e-2 of their spread off the optimum. The tighter tolerance costs next to nothing.
+# libsvm stops when the optimality conditions hold to this tolerance. scikit-learn's default, 1e-3, is too coarse where
+# the kernel puts training features close together, as it does if their means differ more than they vary: scores were
+# off the optimum by up to 2 % of their spread. The tighter tolerance costs next to nothing.
 TOLERANCE = 1e-9
-MAX_EXACT = 23_170  # different training features: their kernel fills 4 GiB
-# Beyond that. Against the exact solution on 3,000 and 17,000 drawn features of 272 and 1,792 dimensions, scores had a
-# rank correlation of 0.9998 and more, an AUROC within 0.001, and lay within 1 % of their spread
-# (scripts/bench_comparators.py --landmarks). The exact solution on a draw of three quarters was off by 0.998 and 0.007.
+MAX_EXACT = 23_170  # different training features, whose kernel takes 4 GiB
+# For more features than that. Compared with the exact solution on 3,000 and 17,000 drawn features of 272 and 1,792
+# dimensions, scores had a rank correlation of at least 0.9998, differed by 1 % of their spread, and their AUROC by
+# 0.001 (scripts/bench_comparators.py --landmarks). The exact solution on a random three quarters of the features had
+# a rank correlation of 0.998, and its AUROC differed by 0.007.
 LANDMARKS = 1000
 SGD_TOLERANCE = 1e-6
 BLOCK = 1024
@@ -42,12 +43,12 @@ class OneClassSvm:
 
     Attributes
     ----------
-    centre : (D,), taken off `support` and off what is scored
+    centre : (D,), subtracted from `support` and from the features that are scored
     support : (s, D) support vectors, or landmarks
-    dual : (s,) their coefficients, NaN in a model of features that are all equal
+    dual : (s,) their coefficients; NaN if all training features were equal
     intercept : minus libsvm's rho
-    gamma : the kernel's, 1 / (D * variance of all training entries): scikit-learn's "scale"
-    way : "exact", or "nystroem" where there were more different features than `max_exact`
+    gamma : of the kernel, 1 / (D * variance of all training entries), as scikit-learn's "scale"
+    way : "exact", or "nystroem" if there were more different features than `max_exact`
     """
 
     centre: Array
@@ -66,14 +67,14 @@ def fit_ocsvm(train: ArrayLike, max_exact: int = MAX_EXACT, landmarks: int = LAN
     Parameters
     ----------
     train : (n, D), n >= 1, any real dtype; computed in float64
-    max_exact : the most different features for which the whole kernel is made
-    landmarks : beyond that, the features that a Nystroem approximation is built on
-    seed : of the approximation; the exact solution draws nothing
+    max_exact : up to so many different features, the whole kernel is computed
+    landmarks : number of features that the Nystroem approximation is built on, for more than `max_exact`
+    seed : of the approximation; the exact solution is not random
 
     Raises
     ------
     ValueError
-        If `train` is not (n, D) with n >= 1, or holds NaN or infinity.
+        If `train` is not (n, D) with n >= 1, or has NaN or infinite values.
     """
     x = np.asarray(train)
     if x.ndim != 2 or x.shape[0] < 1:
@@ -102,8 +103,8 @@ def _fit_landmarks(
 ) -> tuple[Array, Array, float]:
     """Fit a linear one-class SVM in the span of some points (Williams and Seeger 2001).
 
-    By stochastic gradient descent, which sees copies as often as they occur: as weights they make it less exact.
-    Its problem is libsvm's over ``nu n``.
+    Stochastic gradient descent gets copies as often as they occur; as weights they would make it less exact. Its
+    objective is libsvm's divided by ``nu n``.
     """
     mapping = Nystroem(gamma=gamma, n_components=min(landmarks, points.shape[0]), random_state=seed).fit(points)
     features = np.repeat(mapping.transform(points), counts, axis=0)
@@ -113,9 +114,9 @@ def _fit_landmarks(
 
 
 def score_ocsvm(model: OneClassSvm, test: ArrayLike) -> Array:
-    """Return minus the decision function, (m,) float64: the larger, the more anomalous.
+    """Return minus the decision function, (m,) float64, the larger the more anomalous.
 
-    NaN throughout if all training features were equal (one feature included): nothing was to be learnt from them.
+    All scores are NaN if all training features were equal, or there was only one.
 
     Parameters
     ----------
@@ -133,9 +134,9 @@ def score_ocsvm(model: OneClassSvm, test: ArrayLike) -> Array:
 
 
 def distinct(features: np.ndarray) -> tuple[Array, NDArray[np.intp]]:
-    """Return the different rows of (n, D) as (u, D) float64 and how often each occurs, (u,).
+    """Return the different rows of (n, D) as (u, D) float64, and how often each occurs, (u,).
 
-    In the order of their bytes: the same for every order of the rows.
+    They are sorted by their bytes, so that the order of the rows does not matter.
     """
     rows = np.ascontiguousarray(features) + features.dtype.type(0)  # -0.0 + 0 is 0.0, whose bytes differ
     as_bytes = rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).ravel()
@@ -144,7 +145,7 @@ def distinct(features: np.ndarray) -> tuple[Array, NDArray[np.intp]]:
 
 
 def training_kernel(points: Array, gamma: float) -> Array:
-    """Return the RBF kernel (u, u) of centred points (u, D); nothing else of that size is held."""
+    """Return the RBF kernel (u, u) of centred points (u, D), without another array of that size."""
     kernel = points @ points.T
     squares = np.einsum("ij,ij->i", points, points)
     for start in range(0, kernel.shape[0], BLOCK):

@@ -1,8 +1,8 @@
 """The autoencoder of Tables V and VIII: a ResNet-18 and its mirror image (PROTOCOL: comparators).
 
-It learns to reproduce normal images through a bottleneck of 32 numbers, and scores by what it fails to reproduce. Both
-halves start at random: the paper counts autoencoders among the methods that learn "from scratch" (section II A), and
-names ImageNet weights for the classifiers only.
+It learns to reproduce normal images through a bottleneck of 32 numbers; what it fails to reproduce makes an image
+anomalous. Both halves start at random: the paper counts autoencoders among the methods that learn "from scratch"
+(section II A), and mentions ImageNet weights for the classifiers only.
 """
 
 from __future__ import annotations
@@ -25,16 +25,7 @@ from gaussad_cli.datasets.index import Category
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.augment import Augmentation
 from gaussad_cli.training.components import cca_score, smallest_anomaly
-from gaussad_cli.training.loop import (
-    Fold,
-    FoldScores,
-    Network,
-    TrainingOptions,
-    plan_training,
-    read_images,
-    resumable,
-    train_folds,
-)
+from gaussad_cli.training.task import CategoryTraining, FoldSplit, TrainableNetwork, TrainingOptions, read_images
 
 MAP_MEAN, CCA = "map_mean", "cca"
 SIZE, BOTTLENECK, BATCH_SIZE = 224, 32, 64  # PROTOCOL
@@ -44,11 +35,11 @@ STRIDE = 32  # of the whole trunk
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Squared error per pixel, averaged over the channels: the error map.
+    """The error map: the squared error of each pixel, averaged over the channels.
 
     Attributes
     ----------
-    smallest : size of the category's smallest anomaly, a fraction of the image; None: no CCA score
+    smallest : size of the category's smallest anomaly as a fraction of the image; None: there is no CCA score
     """
 
     smallest: float | None
@@ -69,54 +60,50 @@ class Reconstruction:
 
 
 def error_maps(outputs: Tensor, inputs: Tensor) -> Tensor:
-    """Return (n, H, W) float32 of images (n, 3, H, W) in [0, 1]."""
+    """Return the error maps (n, H, W) float32 of images (n, 3, H, W) in [0, 1]."""
     return (outputs.float() - inputs).square().mean(1)
 
 
-def train_autoencoder(
-    category: Category,
-    augmentation: Augmentation,
-    options: TrainingOptions,
-    folder: Path,
-    network: Network | None = None,
-) -> list[FoldScores]:
-    """Train the five folds of a category and score its whole test set with each, going on from what is finished.
+def autoencoder_training(
+    category: Category, network: TrainableNetwork, augmentation: Augmentation, options: TrainingOptions, states: Path
+) -> CategoryTraining:
+    """Return the training of a category that scores the whole test set in every fold.
 
     Parameters
     ----------
-    augmentation : of the training images; its noise is left out (PROTOCOL), its seed is the options'
-    folder : of the states, which lie in ``<folder>/<key>``
-    network : :func:`resnet_autoencoder`, unless another is given
+    network : such as :func:`resnet_autoencoder`
+    augmentation : of the training images; its noise is left out (PROTOCOL), and its seed is the options'
+    states : folder of the states, see :class:`.task.CategoryTraining`
 
     Raises
     ------
     UserError
-        If only some of the masks are there, and see :func:`.training.train_folds`.
-    Interrupted
-        On Ctrl-C.
+        If some masks are missing, or an image cannot be read.
     """
-    network = network or resnet_autoencoder()
-    with resumable(category.name, folder):
-        objective = Reconstruction(smallest_anomaly(category))
-        images = read_images([*category.train, *category.test], network.input_size, options.workers)
-        folds = autoencoder_folds(len(category.train), len(category.test))
-        augmenter = without_noise(augmentation, options.seed).augmenter(category.name)
-        training = plan_training(category.name, network, objective, images, folds, augmenter, options, folder)
-        return train_folds(training)
+    return CategoryTraining(
+        category=category.name,
+        network=network,
+        objective=Reconstruction(smallest_anomaly(category)),
+        images=read_images([*category.train, *category.test], network.input_size, options.workers),
+        folds=autoencoder_folds(len(category.train), len(category.test)),
+        augmenter=without_noise(augmentation, options.seed).augmenter(category.name),
+        options=options,
+        states=states,
+    )
 
 
-def autoencoder_folds(n_train: int, n_test: int) -> list[Fold]:
-    """Return the folds of every other method: the held-out fifth validates, and the whole test set is scored.
+def autoencoder_folds(n_train: int, n_test: int) -> list[FoldSplit]:
+    """Return the same folds as for every other method: the held-out fifth validates, the whole test set is scored.
 
-    Numbers are those of train images, then test images.
+    Indices count the training images first, then the test images.
     """
     test = np.arange(n_train, n_train + n_test)
     parts = zip(training_folds(n_train), held_out_parts(n_train), strict=True)
-    return [Fold(i, train, valid, test) for i, (train, valid) in enumerate(parts)]
+    return [FoldSplit(i, train, valid, test) for i, (train, valid) in enumerate(parts)]
 
 
 def without_noise(augmentation: Augmentation, seed: int) -> Augmentation:
-    """Return the augmentation without its noise, which an autoencoder would learn to reproduce, or to remove."""
+    """Return the augmentation without noise, which an autoencoder would learn either to reproduce or to remove."""
     rules = {name: dataclasses.replace(rules, noise=0.0) for name, rules in augmentation.rules.items()}
     return Augmentation(rules, seed)
 
@@ -124,17 +111,17 @@ def without_noise(augmentation: Augmentation, seed: int) -> Augmentation:
 # --- the network ---
 
 
-def resnet_autoencoder(input_size: int = SIZE, bottleneck: int = BOTTLENECK) -> Network:
-    """Return the paper's autoencoder, in and out in [0, 1] (its last layer is a sigmoid).
+def resnet_autoencoder(input_size: int = SIZE, bottleneck: int = BOTTLENECK) -> TrainableNetwork:
+    """Return the paper's autoencoder. Inputs and outputs are in [0, 1]; the last layer is a sigmoid.
 
     Raises
     ------
     UserError
-        If the input size is no multiple of 32.
+        If the input size is not a multiple of 32.
     """
     if input_size < STRIDE or input_size % STRIDE:
         raise UserError(f"an autoencoder of {input_size} pixels: the size must be a multiple of {STRIDE}.")
-    return Network(
+    return TrainableNetwork(
         build=lambda _: Autoencoder(input_size, bottleneck),
         inputs=unit_range,
         identity={
@@ -150,15 +137,15 @@ def resnet_autoencoder(input_size: int = SIZE, bottleneck: int = BOTTLENECK) -> 
 
 
 def unit_range(images: Tensor) -> Tensor:
-    """Turn (N, H, W, 3) uint8 into (N, 3, H, W) float32 in [0, 1]."""
+    """Return images (N, H, W, 3) uint8 as (N, 3, H, W) float32 in [0, 1]."""
     return images.permute(0, 3, 1, 2).float() / 255
 
 
 class Autoencoder(nn.Module):
-    """ResNet-18 and its mirror image: (N, 3, size, size) in, the same out.
+    """ResNet-18 and its mirror image: images (N, 3, size, size) in, reconstructions of the same shape out.
 
-    At 224 pixels, in: 3x224 - stem 64x112 - pool 64x56 - 64x56 - 128x28 - 256x14 - 512x7 - 7x7 convolution - 32x1, and
-    the same way back.
+    At 224 pixels the encoder goes 3x224 - stem 64x112 - pool 64x56 - 64x56 - 128x28 - 256x14 - 512x7 - 7x7 convolution
+    - 32x1, and the decoder the same way back.
     """
 
     def __init__(self, input_size: int = SIZE, bottleneck: int = BOTTLENECK) -> None:
@@ -173,15 +160,15 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(*_mirror(widths, side, bottleneck))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the reconstructions; the sigmoid in float32, since bfloat16 has no more than 8 bits near 1."""
+        """Return the reconstructions. The sigmoid is computed in float32, since bfloat16 has only 8 bits near 1."""
         return torch.sigmoid(cast(Tensor, self.decoder(self.encoder(images))).float())
 
 
 def _mirror(widths: Sequence[int], side: int, bottleneck: int) -> list[nn.Module]:
-    """Return the trunk's mirror image: every operation of the encoder inverted, last first.
+    """Return the trunk's mirror image: the inverse of every operation of the encoder, the last one first.
 
-    Where the encoder halves the size, a convolution to four times the channels and a pixel shuffle double it; where it
-    goes from `side` to one pixel, they go back at once.
+    Where the encoder halves the size, a convolution to four times the channels and a pixel shuffle double it. Where the
+    encoder goes from `side` pixels to one, a single such step goes back.
     """
     stem = widths[0]
     layers: list[nn.Module] = [_up(bottleneck, widths[-1], 1, side), nn.BatchNorm2d(widths[-1]), nn.ReLU()]
@@ -193,9 +180,9 @@ def _mirror(widths: Sequence[int], side: int, bottleneck: int) -> list[nn.Module
 
 
 class MirroredBlock(nn.Module):
-    """A basic block of a ResNet backwards: the convolution that changes size and width comes last.
+    """A basic block of a ResNet backwards, (N, wide, H, W) -> (N, narrow, factor H, factor W).
 
-    (N, wide, H, W) -> (N, narrow, factor H, factor W).
+    The convolution that changes size and width comes last.
     """
 
     def __init__(self, wide: int, narrow: int, factor: int) -> None:
@@ -211,11 +198,11 @@ class MirroredBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Sequential(_up(wide, narrow, 1, factor), nn.BatchNorm2d(narrow))
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Return the rectified sum of residual and shortcut."""
+        """Return the rectified sum of residual and shortcut (N, narrow, factor H, factor W)."""
         return torch.relu(self.residual(maps) + self.shortcut(maps))
 
 
 def _up(wide: int, narrow: int, kernel: int, factor: int) -> nn.Module:
-    """Return a convolution that keeps the size, and a pixel shuffle that multiplies it."""
+    """Return a convolution that keeps the size, followed by a pixel shuffle that multiplies it by `factor`."""
     convolution = nn.Conv2d(wide, narrow * factor**2, kernel, padding=kernel // 2, bias=narrow == 3)
     return convolution if factor == 1 else nn.Sequential(convolution, nn.PixelShuffle(factor))

@@ -1,6 +1,7 @@
 """Fully supervised fine-tuning: the upper bound of Tables V and VIII (PROTOCOL: comparators).
 
-Train and test images of a category are pooled, and an ImageNet network with one logit learns normal against anomalous.
+The training and test images of a category are pooled, and an ImageNet network with one logit learns to tell anomalous
+images from normal ones.
 """
 
 from __future__ import annotations
@@ -26,23 +27,14 @@ from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
 from gaussad_cli.datasets.index import NORMAL, Category
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.augment import Augmentation
-from gaussad_cli.training.loop import (
-    Fold,
-    FoldScores,
-    Network,
-    TrainingOptions,
-    plan_training,
-    read_images,
-    resumable,
-    train_folds,
-)
+from gaussad_cli.training.task import CategoryTraining, FoldSplit, TrainableNetwork, TrainingOptions, read_images
 
 SCORE = "logit"
-BATCH_SIZES = {"efficientnet": 16}  # PROTOCOL; all others:
-BATCH_SIZE = 64
+BATCH_SIZES = {"efficientnet": 16}  # by family (PROTOCOL)
+BATCH_SIZE = 64  # of all other families
 
-# PROTOCOL is silent on regularisation: each network has what it was published with, as efficientnet_pytorch, which the
-# authors used, has it by default. ResNets have none.
+# PROTOCOL does not mention regularisation. Each network gets the rates that it was published with, which are also the
+# defaults of efficientnet_pytorch, the package that the authors used. ResNets have none.
 DROPOUT = {
     "efficientnet-b0": 0.2,
     "efficientnet-b1": 0.2,
@@ -61,7 +53,7 @@ STOCHASTIC_DEPTH = 0.2  # of every EfficientNet
 
 @dataclass(frozen=True)
 class Classification:
-    """Binary cross-entropy with logits; the logit is the score, and its validation AUROC picks the epoch."""
+    """Binary cross-entropy with logits. The logit is the score, and its validation AUROC picks the best epoch."""
 
     ranking: str | None = SCORE
 
@@ -74,46 +66,45 @@ class Classification:
         return {SCORE: outputs.double().flatten().cpu().numpy()}
 
 
-def train_classifier(
-    category: Category, network: Network, augmentation: Augmentation, options: TrainingOptions, folder: Path
-) -> list[FoldScores]:
-    """Train and score the five folds of a category, going on from what is finished.
+def classifier_training(
+    category: Category, network: TrainableNetwork, augmentation: Augmentation, options: TrainingOptions, states: Path
+) -> CategoryTraining:
+    """Return the training of a category whose five test parts together are all its images.
 
     Parameters
     ----------
     network : such as :func:`pretrained_classifier`
     augmentation : of the training images; its seed is the options'
-    folder : of the states, which lie in ``<folder>/<key>``
-
-    Returns
-    -------
-    Per fold, the logits of its test part: together, every image of the category once.
+    states : folder of the states, see :class:`.task.CategoryTraining`
 
     Raises
     ------
     UserError
-        If there are fewer normal or anomalous images than folds, and see :func:`.training.train_folds`.
-    Interrupted
-        On Ctrl-C.
+        If there are fewer normal or anomalous images than folds, or an image cannot be read.
     """
-    with resumable(category.name, folder):
-        pooled = [*category.train, *category.test]
-        anomalous = np.array([image.label != NORMAL for image in pooled])
-        try:
-            folds = classifier_folds(anomalous)
-        except UserError as error:
-            raise UserError(f"category '{category.name}' {error}") from None
-        images = read_images(pooled, network.input_size, options.workers)
-        augmenter = dataclasses.replace(augmentation, seed=options.seed).augmenter(category.name)
-        training = plan_training(category.name, network, Classification(), images, folds, augmenter, options, folder)
-        return train_folds(training)
+    pooled = [*category.train, *category.test]
+    anomalous = np.array([image.label != NORMAL for image in pooled])
+    try:
+        folds = classifier_folds(anomalous)
+    except UserError as error:
+        raise UserError(f"category '{category.name}' {error}") from None
+    return CategoryTraining(
+        category=category.name,
+        network=network,
+        objective=Classification(),
+        images=read_images(pooled, network.input_size, options.workers),
+        folds=folds,
+        augmenter=dataclasses.replace(augmentation, seed=options.seed).augmenter(category.name),
+        options=options,
+        states=states,
+    )
 
 
-def classifier_folds(anomalous: NDArray[np.bool_]) -> list[Fold]:
-    """Split pooled images (train, then test, in their order) by PROTOCOL.
+def classifier_folds(anomalous: NDArray[np.bool_]) -> list[FoldSplit]:
+    """Split pooled images (train, then test, in their order) as PROTOCOL does.
 
-    scikit-learn's ``StratifiedKFold(5, shuffle=True, random_state=0)``: fold i tests, the one before it (of fold 0 the
-    last) validates, the other three train.
+    Of the five parts of scikit-learn's ``StratifiedKFold(5, shuffle=True, random_state=0)``, fold i tests on part i,
+    validates on the part before it (fold 0 on the last one) and trains on the other three.
 
     Parameters
     ----------
@@ -135,35 +126,35 @@ def classifier_folds(anomalous: NDArray[np.bool_]) -> list[Fold]:
     folds = []
     for i in range(N_FOLDS):
         rest = [parts[j] for j in range(N_FOLDS) if j not in (i, (i - 1) % N_FOLDS)]
-        folds.append(Fold(i, np.sort(np.concatenate(rest)), valid=parts[i - 1], test=parts[i]))
+        folds.append(FoldSplit(i, np.sort(np.concatenate(rest)), valid=parts[i - 1], test=parts[i]))
     return folds
 
 
 # --- networks ---
 
 
-def pretrained_classifier(backbone: Backbone, padding: Padding, checkpoint: Checkpoint, fresh: bool = False) -> Network:
-    """Return the backbone with the checkpoint's weights and one logit, which starts at random.
+def pretrained_classifier(
+    backbone: Backbone, padding: Padding, checkpoint: Checkpoint, fresh: bool = False
+) -> TrainableNetwork:
+    """Return the backbone with the checkpoint's weights and one logit that starts at random.
 
     Parameters
     ----------
-    padding : "paper" (PROTOCOL) where the backbone has it
-    fresh : whether tensors of the trunk that the file lacks may start at random; ``Network.fresh`` lists them
+    padding : PROTOCOL: "paper", where the backbone has it
+    fresh : whether tensors of the trunk that the file lacks may start at random; ``TrainableNetwork.fresh`` lists them
 
     Raises
     ------
     UserError
-        If the checkpoint does not fit, or lacks tensors without `fresh`.
+        If the checkpoint does not fit the backbone, or lacks tensors and `fresh` is false.
     """
     model = create_classifier(backbone)
-    missing = _missing(model, backbone, checkpoint)
+    missing = _load_trunk(model, backbone, checkpoint)  # what does not fit must show before any image is read
     if missing and not fresh:
         raise UserError(
             f"{checkpoint.path} lacks {len(missing)} tensors of {backbone.name}: {shorten(missing)}. Give complete "
             "weights, or let these start at random with --fresh."
         )
-    build = partial(build_classifier, backbone, padding, checkpoint)
-    _load_trunk(model, backbone, checkpoint)  # finds what does not fit before any image is read
     identity = {
         "backbone": backbone.name,
         "model": backbone.timm_name,
@@ -172,8 +163,8 @@ def pretrained_classifier(backbone: Backbone, padding: Padding, checkpoint: Chec
         **_regularisation(backbone),
         "unfolded": is_folded(model),
     }
-    return Network(
-        build=build,
+    return TrainableNetwork(
+        build=partial(build_classifier, backbone, padding, checkpoint),
         inputs=partial(normalise, backbone=backbone),
         identity=identity,
         input_size=backbone.input_size,
@@ -183,24 +174,24 @@ def pretrained_classifier(backbone: Backbone, padding: Padding, checkpoint: Chec
 
 
 def create_classifier(backbone: Backbone) -> nn.Module:
-    """Create timm's architecture with one logit and random weights."""
+    """Return timm's architecture with one logit and random weights."""
     rates: dict[str, Any] = {name: rate for name, rate in _regularisation(backbone).items() if rate}
     model: nn.Module = timm.create_model(backbone.timm_name, pretrained=False, num_classes=1, **rates)
     return model
 
 
 def _regularisation(backbone: Backbone) -> dict[str, float]:
-    """Return timm's names of dropout and stochastic depth with their rates."""
+    """Return the rates of dropout and stochastic depth by timm's names for them."""
     depth = STOCHASTIC_DEPTH if backbone.family == "efficientnet" else 0.0
     return {"drop_rate": DROPOUT.get(backbone.name, 0.0), "drop_path_rate": depth}
 
 
 def build_classifier(backbone: Backbone, padding: Padding, checkpoint: Checkpoint, sample: Tensor) -> nn.Module:
-    """Create the network, with torch's generator where it starts at random.
+    """Return the network; tensors that start at random are drawn from torch's generator.
 
     Parameters
     ----------
-    sample : inputs by which batch norm is taken out of the convolutions again where the file has it folded
+    sample : inputs (n, 3, size, size) for :func:`unfold_batch_norm`, where the file has batch norm folded
     """
     model = create_classifier(backbone)
     _load_trunk(model, backbone, checkpoint)
@@ -211,41 +202,37 @@ def build_classifier(backbone: Backbone, padding: Padding, checkpoint: Checkpoin
     return model
 
 
-def _load_trunk(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint) -> None:
-    """Load what the checkpoint has of all levels, in place; what it lacks stays as it is.
+def _load_trunk(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint) -> list[str]:
+    """Load the tensors that the checkpoint has, in place; return the names of those that it lacks, which stay.
 
     Raises
     ------
     UserError
-        If it does not fit, see :func:`.weights.load_levels`.
+        If the checkpoint does not fit, see :func:`.weights.load_levels`.
     """
-    own = model.state_dict()
-    kept = {name: own[name] for name in _missing(model, backbone, checkpoint)}
-    tensors = to_timm_names(checkpoint.tensors, model)
-    if tensors.keys() & own.keys():  # else load_levels says that it is for another network
-        tensors |= kept
-    completed = dataclasses.replace(checkpoint, tensors=tensors)
-    load_levels(model, backbone, completed, range(1, backbone.n_levels + 1))
-
-
-def _missing(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint) -> list[str]:
-    tensors = to_timm_names(checkpoint.tensors, model)
-    return missing_tensors(model.state_dict(), backbone, tensors, range(1, backbone.n_levels + 1))
+    levels = range(1, backbone.n_levels + 1)
+    own, tensors = model.state_dict(), to_timm_names(checkpoint.tensors, model)
+    missing = missing_tensors(own, backbone, tensors, levels)
+    if tensors.keys() & own.keys():  # otherwise load_levels reports weights of another network
+        tensors = tensors | {name: own[name] for name in missing}
+    load_levels(model, backbone, dataclasses.replace(checkpoint, tensors=tensors), levels)
+    return missing
 
 
 def is_folded(model: nn.Module) -> bool:
-    """Whether every batch norm only adds: what is left of it when it was folded into the convolutions."""
+    """Return whether batch norm was folded into the convolutions: then every batch norm only adds an offset."""
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     return bool(norms) and all(not bool(_mean(norm).any()) and bool((norm.weight == 1).all()) for norm in norms)
 
 
 @torch.no_grad()
 def unfold_batch_norm(model: nn.Module, sample: Tensor) -> None:
-    """Give folded batch norms mean, variance and scale again, in place, so that they can be trained.
+    """Give folded batch norms a mean, variance and scale again, in place, so that they can be trained.
 
-    In training a batch norm divides by the batch's own standard deviation, which a folded one would not multiply back:
-    the network would start far from its weights. The sample (n, 3, size, size) tells mean and variance of what enters
-    each; scale and offset are set such that the network in evaluation mode stays what it was.
+    In training, a batch norm divides by the batch's own standard deviation, and the scale of a folded one does not
+    multiply it back: the network would start far from its weights. Mean and variance are therefore taken from what
+    enters each batch norm when the sample (n, 3, size, size) passes; scale and offset are chosen such that the network
+    computes the same as before in evaluation mode.
     """
 
     def unfold(module: nn.Module, inputs: tuple[Tensor]) -> None:

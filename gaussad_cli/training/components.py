@@ -1,6 +1,6 @@
 """Connected components: the smallest anomaly of a category, and the CCA score of an error map (PROTOCOL: autoencoder).
 
-A component is a set of pixels that hang together over edges and corners (8-neighbourhood).
+A component is a set of pixels connected over edges or corners (8-neighbourhood).
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _MASKED = 128  # a mask's pixels from this value on are anomalous; MVTec's are 0
 
 
 def largest_component(mask: NDArray[np.bool_]) -> int:
-    """Return the number of pixels of the largest component of a mask (H, W), 0 if it is empty."""
+    """Return the number of pixels of the largest component of a mask (H, W); 0 if the mask is empty."""
     _, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=_NEIGHBOURS)
     return int(statistics[1:, cv2.CC_STAT_AREA].max(initial=0))  # row 0 is the background
 
 
 def smallest_size(masks: Iterable[NDArray[np.bool_]]) -> float:
-    """Return the smallest of the masks' largest components, as a fraction of the image; 1.0 of no mask.
+    """Return the smallest of the masks' largest components, as a fraction of the image.
 
-    Masks that mark nothing do not count.
+    Empty masks do not count; without any other, the size is 1.0.
     """
     sizes = (largest_component(mask) / mask.size for mask in masks if mask.any())
     return min(sizes, default=1.0)
@@ -40,9 +40,9 @@ def smallest_size(masks: Iterable[NDArray[np.bool_]]) -> float:
 def cca_score(error: NDArray[Any], size: float) -> float:
     """Return the highest threshold at which {error >= threshold} has a component of at least `size`.
 
-    The best threshold is one of the map's values. A lower one only adds pixels, by which components grow or merge, so
-    the largest one's area never falls as the threshold falls: bisecting the sorted values finds it exactly, with
-    log2(H W) labelings. At the lowest value all pixels are one component, so there always is an answer.
+    That threshold is one of the map's values. A lower one only adds pixels, by which components grow or merge, so the
+    area of the largest component never falls as the threshold falls. Bisecting the sorted values therefore finds the
+    threshold exactly, with log2(H W) labellings. At the lowest value all pixels are one component, so it always exists.
 
     Parameters
     ----------
@@ -62,26 +62,26 @@ def cca_score(error: NDArray[Any], size: float) -> float:
 
 
 def _pixels(size: float, of: int) -> int:
-    """Return the least whole number of pixels that is a fraction `size` of `of`; rounding adds none to k / of."""
+    """Return the least number of pixels that is at least a fraction `size` of `of`; rounding errors add no pixel."""
     if not 0 < size <= 1:
-        raise ValueError(f"size is {size}; a fraction of the image is wanted, in (0, 1]")
+        raise ValueError(f"size is {size}: must be a fraction of the image, in (0, 1]")
     return max(1, math.ceil(size * of - 1e-6))
 
 
-# --- of a data set ---
+# --- masks of a data set ---
 
 
 def smallest_anomaly(category: Category) -> float | None:
-    """Return the size of the category's smallest anomaly as a fraction of the image, from the masks of its test images.
+    """Return the size of the category's smallest anomaly, by the masks of its test images, as a fraction of the image.
 
     Returns
     -------
-    None if the category has no masks at all: then there is no CCA score.
+    None if the category has no masks at all; there is then no CCA score.
 
     Raises
     ------
     UserError
-        If some anomalous test images have a mask and others do not, a mask cannot be read, or all are empty.
+        If only some anomalous test images have a mask, a mask cannot be read, or all masks are empty.
     """
     anomalous = [image for image in category.test if image.label != NORMAL]
     paths = [mask_path(image) for image in anomalous]
@@ -91,26 +91,26 @@ def smallest_anomaly(category: Category) -> float | None:
     if missing:
         raise UserError(
             f"category '{category.name}' has {len(paths) - len(missing)} masks for {len(paths)} anomalous test images; "
-            f"missing is {missing[0]}. Complete them, or move the ground_truth folder away to go without CCA scores."
+            f"missing is {missing[0]}. Add the others, or move the ground_truth folder away to do without CCA scores."
         )
     masks = [read_mask(path) for path in paths]
     if not any(mask.any() for mask in masks):
-        raise UserError(f"all {len(masks)} masks of category '{category.name}' are empty: look at {paths[0]}.")
+        raise UserError(f"all {len(masks)} masks of category '{category.name}' are empty: check {paths[0]}.")
     return smallest_size(masks)
 
 
 def mask_path(image: ImageFile) -> Path:
-    """Return where the mask of a test image belongs: ``<category>/ground_truth/<defect>/<stem>_mask.png``."""
+    """Return the path of a test image's mask: ``<category>/ground_truth/<defect>/<stem>_mask.png``."""
     return image.path.parents[2] / "ground_truth" / image.label / f"{image.path.stem}_mask.png"
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a mask (H, W), at its own size.
+    """Read a mask (H, W) at its own size.
 
     Raises
     ------
     ImageError
-        If it cannot be read.
+        If the file cannot be read.
     """
     try:
         pixels = decode_pixels(path.read_bytes(), path)

@@ -10,10 +10,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
 from gaussad_cli.datasets.index import find_categories
-from gaussad_cli.evaluation import trained
 from gaussad_cli.evaluation.results import read_metrics
-from tests.comparators import tiny as tiny_network
+from gaussad_cli.training import train as training
 from tests.conftest import assert_user_error, write_image
+from tests.training import tiny as tiny_network
 
 LITE0 = ("--backbone", "efficientnet-lite0")
 
@@ -37,8 +37,8 @@ def knobs(tmp_path):
 @pytest.fixture
 def tiny_networks(monkeypatch):
     """Networks that train in no time: the real ones, of 11 and 29 million numbers, have tests of their own."""
-    monkeypatch.setattr(trained, "pretrained_classifier", lambda *_: tiny_network.classifier())
-    monkeypatch.setattr(trained, "resnet_autoencoder", lambda _: tiny_network.autoencoder())
+    monkeypatch.setattr(training, "pretrained_classifier", lambda *_: tiny_network.classifier())
+    monkeypatch.setattr(training, "resnet_autoencoder", lambda _: tiny_network.autoencoder())
 
 
 def files(folder):

@@ -15,7 +15,7 @@ from gaussad_cli.evaluation.manifests import Cell, Images, Origin, Record, Resul
 from gaussad_cli.evaluation.scorings import Scoring
 from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.extraction import store
-from gaussad_cli.training.loop import RECIPE
+from gaussad_cli.training.task import RECIPE
 
 RECIPE_OF_NET = store.Recipe("timm:net", 3, "net-1234", "a" * 64, "native", 32)
 SMALL = ResultsManifest(

@@ -16,7 +16,6 @@ from gaussad_cli.training.autoencoder import (
 )
 from gaussad_cli.training.components import cca_score
 from tests.training import tiny
-from tests.training.test_loop import data  # noqa: F401 (a fixture)
 
 
 def test_the_network_is_a_resnet_18_a_bottleneck_of_32_and_the_way_back():
@@ -63,7 +62,7 @@ def test_noise_is_left_out_and_all_else_stays():
         assert ours == {key: value for key, value in vars(rules).items() if key != "noise"}
 
 
-def test_it_learns_to_reproduce_normal_images(tmp_path, data):  # noqa: F811
+def test_it_learns_to_reproduce_normal_images(tmp_path, data):
     folds = tiny.train("autoencoder", data, tmp_path, max_epochs=12, patience=12, learning_rate=0.02)
     for fold in folds:
         assert fold.history[-1].valid_loss < 0.5 * fold.history[0].valid_loss

@@ -18,7 +18,6 @@ from gaussad_cli.training.classifier import (
     unfold_batch_norm,
 )
 from tests.training import tiny
-from tests.training.test_loop import data  # noqa: F401 (a fixture)
 
 
 def test_folds_are_the_protocols():
@@ -39,7 +38,7 @@ def test_too_few_of_a_class_is_an_error():
         classifier_folds(np.repeat([False, True], [40, 4]))
 
 
-def test_it_learns_what_is_easy(tmp_path, data):  # noqa: F811
+def test_it_learns_what_is_easy(tmp_path, data):
     folds = tiny.train("classifier", data, tmp_path, max_epochs=25, patience=25, learning_rate=0.05)
     for fold in folds:
         assert fold.best_epoch == max(fold.history, key=lambda row: row.valid_auroc).epoch

@@ -1,4 +1,4 @@
-"""The training loop: which epoch is the best, when it ends, and that it goes on after anything."""
+"""The training loop: it repeats itself to the bit, and continues after any interruption."""
 
 import dataclasses
 import random
@@ -9,54 +9,9 @@ import pytest
 import torch
 
 from gaussad_cli.errors import Interrupted, UserError
-from gaussad_cli.training.loop import EpochRow, best_epoch, cut, is_over, read_state, settle_batch_norm
-from tests.conftest import write_image
+from gaussad_cli.training import loop
+from gaussad_cli.training.loop import settle_batch_norm
 from tests.training import tiny
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Normal images dark, anomalous ones bright: easily learnt."""
-    root = tmp_path_factory.mktemp("data")
-    for folder, n in (("train/good", 12), ("test/good", 6), ("test/bright", 12)):
-        for i in range(n):
-            path = write_image(root / "knob" / folder / f"{i:03d}.png", seed=31 * len(folder) + i, size=20)
-            if "bright" in folder:
-                image = tiny_image(path)
-                image.save(path)
-    return root
-
-
-def tiny_image(path):
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.point(lambda value: 160 + value // 3)
-
-
-def history(*values, auroc=True):
-    return tuple(EpochRow(i, 0.0, 0.0 if auroc else v, v if auroc else None) for i, v in enumerate(values))
-
-
-def test_the_best_epoch_has_the_highest_auroc_or_the_lowest_loss_and_comes_first():
-    assert best_epoch(history(0.5, 0.9, 0.9, 0.7)) == 1
-    assert best_epoch(history(0.5, 0.2, 0.2, 0.7, auroc=False)) == 1
-
-
-def test_training_ends_when_patience_does_or_the_epochs():
-    options = tiny.options(max_epochs=6, patience=3)
-    assert not is_over((), options)
-    assert not is_over(history(0.9, 0.8, 0.8), options)
-    assert is_over(history(0.9, 0.8, 0.8, 0.9), options)  # as good is not better
-    assert not is_over(history(0.1, 0.2, 0.3, 0.4, 0.5), options)
-    assert is_over(history(0.1, 0.2, 0.3, 0.4, 0.5, 0.6), options)
-
-
-@pytest.mark.parametrize(("n", "sizes"), [(8, [4, 4]), (9, [4, 5]), (1, [1]), (10, [4, 4, 2]), (4, [4])])
-def test_no_batch_is_a_single_image_that_is_left_over(n, sizes):
-    parts = cut(np.arange(n), 4)
-    assert [len(part) for part in parts] == sizes
-    np.testing.assert_array_equal(np.concatenate(parts), np.arange(n))
 
 
 def assert_same(one, other):
@@ -120,9 +75,7 @@ class Dangerous:
 
 def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path, data, monkeypatch):
     whole = tiny.train("classifier", data, tmp_path / "whole")
-    from gaussad_cli.comparators import training
-
-    write, calls = training.write_state, []
+    write, calls = loop.write_state, []
 
     def interrupt(*arguments):
         write(*arguments)
@@ -130,10 +83,10 @@ def test_ctrl_c_says_how_to_go_on_and_it_does(tmp_path, data, monkeypatch):
         if len(calls) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "write_state", interrupt)
+    monkeypatch.setattr(loop, "write_state", interrupt)
     with pytest.raises(Interrupted, match="run the same command again"):
         tiny.train("classifier", data, tmp_path / "cache")
-    monkeypatch.setattr(training, "write_state", write)
+    monkeypatch.setattr(loop, "write_state", write)
     assert_same(whole, tiny.train("classifier", data, tmp_path / "cache"))
 
 
@@ -143,26 +96,6 @@ def test_training_that_diverges_says_so(tmp_path, data, monkeypatch):
     monkeypatch.setattr(tiny, "classifier", lambda _: broken)
     with pytest.raises(UserError, match=r"fold 0, diverged in epoch 0 \(loss nan"):
         tiny.train("classifier", data, tmp_path)
-
-
-@pytest.mark.parametrize("option", [{"patience": 0}, {"max_epochs": 0}, {"learning_rate": 0.0}])
-def test_options_that_make_no_sense(option):
-    with pytest.raises(UserError, match="needed"):
-        tiny.options(**option)
-
-
-def test_a_finished_state_keeps_no_more_than_is_needed(tmp_path, data):
-    (first, *_) = tiny.train("autoencoder", data, tmp_path)
-    key = read_key(first.state)
-    state = read_state(first.state, key, 0)
-    assert (state.network, state.optimizer) == ({}, {})
-    assert state.best
-    assert read_state(first.state, key, 1) is None
-    assert read_state(first.state, "other", 0) is None
-
-
-def read_key(path):
-    return torch.load(path, weights_only=True)["key"]
 
 
 def test_settled_batch_norm_has_the_statistics_of_its_inputs_and_changes_nothing_else():

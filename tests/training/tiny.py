@@ -1,4 +1,4 @@
-"""Networks that train in no time; training that the kill test can kill."""
+"""Networks that train in no time, and a training slow enough for the test to kill it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import nn
 
 from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.extraction.augment import Augmentation, read_rules
-from gaussad_cli.training.autoencoder import train_autoencoder, unit_range
-from gaussad_cli.training.classifier import train_classifier
-from gaussad_cli.training.loop import Network, TrainingOptions
+from gaussad_cli.training.autoencoder import autoencoder_training, unit_range
+from gaussad_cli.training.classifier import classifier_training
+from gaussad_cli.training.loop import FoldScores, train_folds
+from gaussad_cli.training.task import TrainableNetwork, TrainingOptions
 
 SIZE = 16
 
 
-def classifier(pause: float = 0.0) -> Network:
+def classifier(pause: float = 0.0) -> TrainableNetwork:
     """One logit from 8 filters, with batch norm and dropout."""
 
     def build(_: torch.Tensor) -> nn.Module:
@@ -32,10 +33,10 @@ def classifier(pause: float = 0.0) -> Network:
             nn.Linear(8, 1),
         )
 
-    return Network(build, unit_range, {"tiny": "classifier"}, SIZE, batch_size=4)
+    return TrainableNetwork(build, unit_range, {"tiny": "classifier"}, SIZE, batch_size=4)
 
 
-def autoencoder() -> Network:
+def autoencoder() -> TrainableNetwork:
     """Half the size and back."""
 
     def build(_: torch.Tensor) -> nn.Module:
@@ -48,7 +49,7 @@ def autoencoder() -> Network:
             nn.Sigmoid(),
         )
 
-    return Network(build, unit_range, {"tiny": "autoencoder"}, SIZE, batch_size=4, settles=True)
+    return TrainableNetwork(build, unit_range, {"tiny": "autoencoder"}, SIZE, batch_size=4, settles=True)
 
 
 class Pause(nn.Module):
@@ -68,11 +69,11 @@ def options(**changes: object) -> TrainingOptions:
     return TrainingOptions(**{"max_epochs": 2, "workers": 1, "learning_rate": 0.01, **changes})  # type: ignore[arg-type]
 
 
-def train(kind: str, data: Path, folder: Path, pause: float = 0.0, **changes: object):
+def train(kind: str, data: Path, folder: Path, pause: float = 0.0, **changes: object) -> list[FoldScores]:
     """Train on the first category of a data set."""
     torch.set_num_threads(1)
     (category, *_) = find_categories(data)
     augmentation = Augmentation(read_rules(None))
     if kind == "classifier":
-        return train_classifier(category, classifier(pause), augmentation, options(**changes), folder)
-    return train_autoencoder(category, augmentation, options(**changes), folder, autoencoder())
+        return train_folds(classifier_training(category, classifier(pause), augmentation, options(**changes), folder))
+    return train_folds(autoencoder_training(category, autoencoder(), augmentation, options(**changes), folder))
