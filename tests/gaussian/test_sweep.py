@@ -4,10 +4,9 @@ from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
 
 from gaussad_cli.gaussian.compression import Compression
-from gaussad_cli.gaussian.distances import mahalanobis, project
+from gaussad_cli.gaussian.distances import mahalanobis, project, sweep_dims, sweep_leading, sweep_trailing
 from gaussad_cli.gaussian.shrinkage import shrink, shrink_range
 from gaussad_cli.gaussian.spectrum import fit_spectrum
-from gaussad_cli.gaussian.sweep import sweep_dims, sweep_leading, sweep_trailing
 
 
 @pytest.fixture(params=[(60, 9), (12, 30)], ids=["n > D", "n < D"])
