@@ -112,28 +112,23 @@ def detector(
     if auto and (levels is not None or mode != "all" or var is not None):
         raise UserError("--auto chooses level and mode itself: leave out --levels, --mode and --var.")
     from gaussad_cli.backbones.resolve import NetworkOptions
+    from gaussad_cli.detector import train as training
     from gaussad_cli.detector.container import write_model
-    from gaussad_cli.detector.train import (
-        DEFAULT_BACKBONE,
-        DetectorOptions,
-        train_best_detector,
-        train_detector,
-        training_report,
-    )
     from gaussad_cli.extraction.engine import Compute
 
     images = _own_images(normal, anomalous, data, csv, category)
-    names = canonical_names(backbone or [DEFAULT_BACKBONE])
+    names = canonical_names(backbone or [training.DEFAULT_BACKBONE])
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
     networks = [NetworkOptions(name, levels, weights, padding, verify) for name in names]
     compute = Compute(engine, device, precision, batch_size, workers)
     if auto:
-        trained = train_best_detector(images, networks, fpr, compute, cache)
+        trained = training.train_best_detector(images, networks, fpr, compute, cache)
     else:
-        trained = train_detector(images, networks[0], DetectorOptions(_compression(mode, var), fpr), compute, cache)
+        options = training.DetectorOptions(_compression(mode, var), fpr)
+        trained = training.train_detector(images, networks[0], options, compute, cache)
     write_model(out, trained.model)
-    note(training_report(trained))
+    note(training.describe_training(trained))
     typer.echo(out)
 
 

@@ -7,17 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import (
-    BatchSize,
-    Cache,
-    Device,
-    Engine,
-    ModelFile,
-    Precision,
-    Weights,
-    Workers,
-    note,
-)
+from gaussad_cli.cli.options import BatchSize, Cache, Device, Engine, ModelFile, Precision, Weights, Workers, note
 
 
 def update(

@@ -43,17 +43,15 @@ class Exported:
 
     Attributes
     ----------
-    path, size : the file, and its size in bytes
-    input, batched : its input; see :class:`gaussad_cli.detector.onnx_graph.Graph`
+    path : the file
+    graph : its content
     difference : the greatest relative difference between its scores and those of the model
     images, random : the number of images that the difference was measured on, and whether they were random
     latency : of one image
     """
 
     path: Path
-    size: int
-    input: str
-    batched: bool
+    graph: Graph
     difference: float
     images: int
     random: bool
@@ -62,14 +60,12 @@ class Exported:
     def __str__(self) -> str:
         latency = self.latency
         on_all = f", {latency.all_threads:.1f} ms on {latency.threads}" if latency.threads > 1 else ""
-        return "\n".join(
-            (
-                f"{self.path}: {self.size / 1e6:.1f} MB",
-                f"input: {self.input}",
-                f"latency: {latency.one_thread:.1f} ms an image on one thread{on_all}",
-                f"greatest relative difference from the model's scores: {self.difference:.1e} "
-                f"({self.images} {'random images' if self.random else 'images'})",
-            )
+        return (
+            f"{self.path}: {len(self.graph.content) / 1e6:.1f} MB\n"
+            f"input: {self.graph.describe_input()}\n"
+            f"latency: {latency.one_thread:.1f} ms an image on one thread{on_all}\n"
+            f"greatest relative difference from the model's scores: {self.difference:.1e} "
+            f"({self.images} {'random images' if self.random else 'images'})"
         )
 
 
@@ -104,10 +100,7 @@ def export_model(
     graph = build_graph(model, build_network(network), network.backbone, known, resize)
     difference = _compare(graph, model, network, pixels or _random(graph))
     write_whole(out, lambda file: file.write(graph.content))
-    return Exported(
-        out, len(graph.content), graph.describe_input(), graph.batched, difference, len(pixels) or N_RANDOM,
-        not pixels, measure_latency(graph),
-    )  # fmt: skip
+    return Exported(out, graph, difference, len(pixels) or N_RANDOM, not pixels, measure_latency(graph))
 
 
 def own_scores(model: Model, network: ResolvedNetwork, squares: NDArray[np.uint8]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -199,20 +199,17 @@ def _read(path: Path, size: int) -> Squares | ImageError:
 def _run(engine: Engine, size: int, batch: list[tuple[Path, Squares | ImageError]]) -> list[ImageFeatures]:
     squares = [read.by_size[size] for _, read in batch if isinstance(read, Squares)]
     by_level = engine.run(np.stack(squares)) if squares else {}
-    rows = iter(range(len(squares)))
-    images = []
-    for path, read in batch:
-        if isinstance(read, ImageError):
-            images.append(ImageFeatures(path, "", str(read)))
-        else:
-            row = next(rows)
-            features = {level: values[row] for level, values in by_level.items()}
-            images.append(_checked(ImageFeatures(path, read.sha256, "", features)))
-    return images
+    rows = iter({level: values[row] for level, values in by_level.items()} for row in range(len(squares)))
+    return [
+        ImageFeatures(path, "", str(read))
+        if isinstance(read, ImageError)
+        else _checked(ImageFeatures(path, read.sha256, "", next(rows)))
+        for path, read in batch
+    ]
 
 
 def _checked(image: ImageFeatures) -> ImageFeatures:
     if all(np.isfinite(values).all() for values in image.features.values()):
         return image
     error = f"{image.path} has NaN or infinite features: check the image and the weights."
-    return replace(image, error=error, features={})
+    return ImageFeatures(image.path, image.sha256, error)

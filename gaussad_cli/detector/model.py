@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,14 +93,9 @@ def fit_level(level: int, features: NDArray[Any], compression: Compression = NO_
         _, _, deviations = centre(features)
         squared = np.square(deviations).sum(axis=1)
         third, fourth = squared @ deviations, float(squared @ squared)
-    return LevelModel(
-        level, without_fourth_moments(spectrum), shrink(spectrum, compression), compression, third, fourth
-    )
-
-
-def without_fourth_moments(spectrum: Spectrum) -> Spectrum:
-    """Return the spectrum without its fourth moments. Shrinking it again is an error then, not a wrong number."""
-    return dataclasses.replace(spectrum, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
+    # Without fourth moments, shrinking the spectrum again is an error, not a wrong number.
+    kept = replace(spectrum, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
+    return LevelModel(level, kept, shrink(spectrum, compression), compression, third, fourth)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ it is asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -115,7 +115,14 @@ class Graph:
 
     def describe_input(self) -> str:
         """Describe the input in one line."""
-        return describe_input(self.rule, self.size, self.resize, self.batched)
+        n = "N" if self.batched else "1"
+        height, width = ("H", "W") if self.resize else (self.size, self.size)
+        if self.rule == "nhwc-uint8":
+            layout = f"({n}, {height}, {width}, 3) uint8 RGB"
+        else:
+            layout = f"({n}, 3, {height}, {width}) float32 RGB in [0, 1]"
+        when = "resized inside" if self.resize else "resize before"
+        return f"{layout}; {when}, straight to {self.size} x {self.size}, as OpenCV does it (INTER_LINEAR on uint8)"
 
     def session(self, threads: int) -> onnxruntime.InferenceSession:
         """Open it in ONNX Runtime, on the CPU."""
@@ -147,9 +154,8 @@ def build_graph(model: Model, network: LevelNetwork, backbone: Backbone, rule: I
 
 
 def _build(detector: Detector, model: Model, batched: bool) -> Graph:
-    rule, size, resize = detector.rule, detector.backbone.input_size, detector.resize
-    description = describe_graph(model, describe_input(rule, size, resize, batched))
-    return Graph(_with_metadata(_trace(detector, batched), description), rule, size, resize, batched)
+    graph = Graph(_trace(detector, batched), detector.rule, detector.backbone.input_size, detector.resize, batched)
+    return replace(graph, content=_with_metadata(graph.content, describe_graph(model, graph.describe_input())))
 
 
 def _trace(detector: Detector, batched: bool) -> bytes:
@@ -209,18 +215,6 @@ def describe_graph(model: Model, graph_input: str) -> dict[str, str]:
         "p_value": "(1 + held-out normal images at least as far) / (1 + held-out normal images)",
         "level_scores": "Mahalanobis distance of each level",
     }
-
-
-def describe_input(rule: Input, size: int, resize: bool, batched: bool) -> str:
-    """Describe the input of a graph in one line."""
-    n = "N" if batched else "1"
-    sides = ("H", "W") if resize else (size, size)
-    if rule == "nhwc-uint8":
-        layout = f"({n}, {sides[0]}, {sides[1]}, 3) uint8 RGB"
-    else:
-        layout = f"({n}, 3, {sides[0]}, {sides[1]}) float32 RGB in [0, 1]"
-    square = f"straight to {size} x {size}, as OpenCV does it (INTER_LINEAR on uint8)"
-    return f"{layout}; resized inside, {square}" if resize else f"{layout}; resize before, {square}"
 
 
 def resize_like_opencv(images: Tensor, size: int) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gaussad_cli import __version__
-from gaussad_cli.backbones.registry import Backbone, find_backbone, format_levels
+from gaussad_cli.backbones.registry import Backbone, format_levels
 from gaussad_cli.backbones.resolve import NetworkOptions, check
 from gaussad_cli.datasets.folds import N_FOLDS, held_out_parts, training_folds
 from gaussad_cli.datasets.own import OwnImages
@@ -101,8 +101,8 @@ def train_detector(
     UserError
         If an image or option cannot be used, or there are too few images for the rate.
     """
+    levels = network.levels or default_levels(check(network).backbone)
     check_rate(options.fpr, len(images.normal))
-    levels = network.levels or default_levels(find_backbone(network.backbone))
     opened = open_network(replace(network, levels=levels), compute, cache)
     return _fit(collect_features(images, opened), opened.identity, options)
 
@@ -117,9 +117,9 @@ def train_best_detector(
     """
     if not images.anomalous:
         raise UserError("--auto needs anomalous images to choose by: give some with --anomalous.")
-    check_rate(fpr, len(images.normal))
     for network in networks:
         check(network)
+    check_rate(fpr, len(images.normal))
     found = []
     for network in networks:
         opened = open_network(network, compute, cache)
@@ -248,7 +248,7 @@ def separation(features: TrainingFeatures, compression: Compression) -> float:
     return float(np.mean(values))
 
 
-def training_report(trained: TrainedDetector) -> str:
+def describe_training(trained: TrainedDetector) -> str:
     """Describe a trained detector for a person."""
     model, calibration = trained.model, trained.model.calibration
     lines = [

@@ -12,11 +12,11 @@ from scipy import linalg
 
 from gaussad_cli.datasets.own import find_images
 from gaussad_cli.detector.look import OpenNetwork, look_at_all
-from gaussad_cli.detector.model import HASH_DIGITS, Calibration, LevelModel, Model, without_fourth_moments
+from gaussad_cli.detector.model import HASH_DIGITS, Calibration, LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import Features
 from gaussad_cli.gaussian.moments import Array, Moments, gather, merge
-from gaussad_cli.gaussian.shrinkage import Shrinkage, ledoit_wolf
+from gaussad_cli.gaussian.shrinkage import shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
@@ -93,7 +93,9 @@ def update_level(level: LevelModel, features: NDArray[np.floating]) -> LevelMode
     third_added, fourth_added = _moved_powers(added, squared @ x, float(squared @ squared), added.mean - total.mean)
     third, fourth = third + third_added, fourth + fourth_added
     spectrum = _spectrum_of(total)
-    return replace(level, spectrum=spectrum, shrinkage=_shrinkage_of(spectrum, fourth), third=third, fourth=fourth)
+    # Without compression, the shrinkage needs the fourth moment of all components together only.
+    shrinkage = shrink(replace(spectrum, fourth_leading=np.full(spectrum.rank, fourth)))
+    return replace(level, spectrum=spectrum, shrinkage=shrinkage, third=third, fourth=fourth)
 
 
 def _moved_powers(moments: Moments, third: Array, fourth: float, by: Array) -> tuple[Array, float]:
@@ -116,23 +118,13 @@ def _spectrum_of(total: Moments) -> Spectrum:
     values, vectors = linalg.eigh(total.second, check_finite=False)
     tolerance = max(values[-1], 0.0) * 10 * total.shift.size * np.finfo(np.float64).eps
     kept = np.flatnonzero(values > tolerance)[::-1][: total.n - 1]
-    return without_fourth_moments(
-        Spectrum(
-            n=total.n,
-            mean=mean,
-            mean_remainder=remainder,
-            variances=total.second.diagonal() / total.n,
-            eigenvalues=values[kept] / total.n,
-            eigenvectors=np.ascontiguousarray(vectors[:, kept]),
-            fourth_leading=np.zeros(0),
-            fourth_trailing=np.zeros(0),
-        )
+    return Spectrum(
+        n=total.n,
+        mean=mean,
+        mean_remainder=remainder,
+        variances=total.second.diagonal() / total.n,
+        eigenvalues=values[kept] / total.n,
+        eigenvectors=np.ascontiguousarray(vectors[:, kept]),
+        fourth_leading=np.zeros(0),
+        fourth_trailing=np.zeros(0),
     )
-
-
-def _shrinkage_of(spectrum: Spectrum, fourth: float) -> Shrinkage:
-    """Return the shrinkage of all features from the sum of the fourth powers of the norms of the deviations."""
-    eigenvalues, dim = spectrum.eigenvalues, spectrum.dim
-    trace, frobenius = float(eigenvalues.sum()), float(np.square(eigenvalues).sum())
-    intensity = ledoit_wolf(frobenius, trace, fourth / spectrum.n, spectrum.n, dim)
-    return Shrinkage(0, eigenvalues.size, dim, intensity, trace / dim)

@@ -16,10 +16,10 @@ from gaussad_cli.detector.train import (
     check_rate,
     collect_features,
     default_levels,
+    describe_training,
     separation,
     train_best_detector,
     train_detector,
-    training_report,
 )
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import AUTO
@@ -176,7 +176,7 @@ def test_an_unknown_backbone_among_several_is_refused_before_any_is_opened(image
 
 def test_the_report_names_the_lowest_rate_and_the_copies(train, images):
     shutil.copy(images.normal[0], images.normal[5])
-    report = training_report(train(images))
+    report = describe_training(train(images))
     assert "24 images allow false-positive rates down to 4 %" in report
     assert "1 images are copies of others" in report
     assert "anomalous images: AUROC" in report
