@@ -78,7 +78,9 @@ def detector(
     ] = None,
     levels: Annotated[
         Optional[str],
-        typer.Option(help="Feature levels, whose distances are averaged.  [default: 7, or the last but one]"),
+        typer.Option(
+            help="Feature levels, whose distances are averaged.  [default: 7, or a smaller network's last but one]"
+        ),
     ] = None,
     mode: Annotated[str, typer.Option(help="Which components are kept: all, pca or npca.")] = "all",
     var: Var = None,
