@@ -14,7 +14,7 @@ __all__ = ["GaussianDetector", "ImageDetector"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the detectors when they are first asked for: the command line's help needs none of what they need."""
+    """Import the detectors when they are first used, so that the help of the command line stays fast."""
     if name in __all__:
         from gaussad_cli.detector import estimator
 

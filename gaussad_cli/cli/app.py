@@ -16,15 +16,17 @@ from gaussad_cli.cli.compare import compare
 from gaussad_cli.cli.demo import demo
 from gaussad_cli.cli.download import download
 from gaussad_cli.cli.evaluate import evaluate
-from gaussad_cli.cli.export import explain, export
+from gaussad_cli.cli.explain import explain
+from gaussad_cli.cli.export import export
 from gaussad_cli.cli.extract import extract
 from gaussad_cli.cli.fit import fit
 from gaussad_cli.cli.info import info
-from gaussad_cli.cli.model import predict, update
+from gaussad_cli.cli.predict import predict
 from gaussad_cli.cli.report import report
 from gaussad_cli.cli.run import run
 from gaussad_cli.cli.tables import tables
 from gaussad_cli.cli.train import train
+from gaussad_cli.cli.update import update
 from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError
 
 # What Python, OpenCV, ONNX Runtime and torch call it, but for a MemoryError

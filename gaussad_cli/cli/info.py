@@ -1,4 +1,4 @@
-"""What there is: info."""
+"""`gaussad info`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,19 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import (
-    Verify,
-)
+from gaussad_cli.cli.options import Verify
 
 
 def info(
-    backbone: Annotated[Optional[str], typer.Argument(help="Such as efficientnet-b4.  [default: list all]")] = None,
-    weights: Annotated[Optional[Path], typer.Option(help="Say what this weight file is, lacks and serves.")] = None,
+    backbone: Annotated[
+        Optional[str], typer.Argument(help="Backbone, such as efficientnet-b4.  [default: list all]")
+    ] = None,
+    weights: Annotated[
+        Optional[Path], typer.Option(help="Describe this weight file: which backbones it fits, and what it lacks.")
+    ] = None,
     verify: Verify = True,
 ) -> None:
-    """Tell a backbone's levels, feature maps, cost and weights; or what a weight file is.
+    """List the backbones; show the levels, feature maps, cost and weights of one; or describe a weight file.
 
     Example: gaussad info efficientnet-b4
 

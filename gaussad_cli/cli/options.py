@@ -83,6 +83,7 @@ TableNumbers = Annotated[
     Optional[list[int]], typer.Option(help="1, 2, 3, 4, 5, 7 or 8; repeatable.  [default: all measured]")
 ]
 Format = Annotated[str, typer.Option("--format", help="text, markdown, latex, html or csv.")]
+ModelFile = Annotated[Path, typer.Argument(help="Model file that gaussad train wrote, such as screw.gaussad.")]
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -1,20 +1,21 @@
-"""The commands under `gaussad train`: a detector (see model.py), and the comparators classifier and autoencoder."""
+"""`gaussad train`: a detector; and its subcommands for the comparators, `classifier` and `autoencoder`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.model import train_model
 from gaussad_cli.cli.options import (
     BackboneName,
+    BatchSize,
     Cache,
     Categories,
     Data,
     Dataset,
     Device,
+    Engine,
     Fresh,
     MaxEpochs,
     Out,
@@ -25,14 +26,20 @@ from gaussad_cli.cli.options import (
     Seed,
     TrainBatch,
     TrainWorkers,
+    Var,
     Verify,
     Weights,
+    Workers,
+    canonical_names,
     note,
     raise_problems,
     split_names,
 )
+from gaussad_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gaussad_cli.datasets.own import OwnImages
+    from gaussad_cli.gaussian.compression import Compression
     from gaussad_cli.training.train import TrainingReport
 
 train = typer.Typer(
@@ -41,7 +48,117 @@ train = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-train.callback(invoke_without_command=True)(train_model)
+
+
+@train.callback(invoke_without_command=True)
+def detector(
+    ctx: typer.Context,
+    normal: Annotated[Optional[Path], typer.Option(help="Folder of normal images; takes every image below it.")] = None,
+    anomalous: Annotated[
+        Optional[Path],
+        typer.Option(help="Folder of anomalous images, if you have some, to report how well they stand out."),
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Model file to write, such as screw.gaussad.")] = None,
+    data: Annotated[
+        Optional[Path], typer.Option(help="Take the images from a folder in the MVTec layout; goes with --category.")
+    ] = None,
+    csv: Annotated[
+        Optional[Path],
+        typer.Option("--csv", help="Take the images from a list with columns path, label, split, category."),
+    ] = None,
+    category: Annotated[Optional[str], typer.Option(help="Category of --data, or of --csv if it has several.")] = None,
+    fpr: Annotated[float, typer.Option(help="Wanted false-positive rate.")] = 0.01,
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Choose backbone, level and mode by how well anomalous images stand out."),
+    ] = False,
+    backbone: Annotated[
+        Optional[list[str]],
+        typer.Option(help="Such as efficientnet-lite0; with --auto repeatable.  [default: efficientnet-b4]"),
+    ] = None,
+    levels: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Feature levels, whose distances are averaged.  [default: 7, or a smaller network's last but one]"
+        ),
+    ] = None,
+    mode: Annotated[str, typer.Option(help="Which components are kept: all, pca or npca.")] = "all",
+    var: Var = None,
+    weights: Weights = None,
+    verify: Verify = True,
+    padding: Padding = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    cache: Cache = Path("cache"),
+) -> None:
+    """Train a detector on normal images, or one of the paper's comparators.
+
+    A folder of normal images becomes a model file: a Gaussian fitted to the features of all images, and a threshold for
+    --fpr that is calibrated on images held out. The images come from --normal DIR, --data DIR --category NAME, or --csv
+    FILE.
+
+    The commands below train and evaluate the comparators of Tables V and VIII instead. Every finished epoch is kept in
+    the cache, and an interrupted training goes on from there.
+
+    Example: gaussad train --normal screws/good --out screw.gaussad --fpr 0.01
+
+    Example: gaussad train classifier --data mvtec --backbone resnet-18
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if out is None or out.is_dir():
+        raise UserError("say which model file to write, such as --out screw.gaussad.")
+    if auto and (levels is not None or mode != "all" or var is not None):
+        raise UserError("--auto chooses level and mode itself: leave out --levels, --mode and --var.")
+    from gaussad_cli.backbones.resolve import NetworkOptions
+    from gaussad_cli.detector import train as training
+    from gaussad_cli.detector.container import write_model
+    from gaussad_cli.extraction.engine import Compute
+
+    images = _own_images(normal, anomalous, data, csv, category)
+    names = canonical_names(backbone or [training.DEFAULT_BACKBONE])
+    if len(names) > 1 and (weights is not None or not auto):
+        raise UserError("several --backbone go with --auto, and without --weights.")
+    networks = [NetworkOptions(name, levels, weights, padding, verify) for name in names]
+    compute = Compute(engine, device, precision, batch_size, workers)
+    if auto:
+        trained = training.train_best_detector(images, networks, fpr, compute, cache)
+    else:
+        options = training.DetectorOptions(_compression(mode, var), fpr)
+        trained = training.train_detector(images, networks[0], options, compute, cache)
+    write_model(out, trained.model)
+    note(training.describe_training(trained))
+    typer.echo(out)
+
+
+def _own_images(
+    normal: Path | None, anomalous: Path | None, data: Path | None, csv: Path | None, category: str | None
+) -> OwnImages:
+    from gaussad_cli.datasets.own import of_category, of_csv, of_folders
+
+    if sum(source is not None for source in (normal, data, csv)) != 1:
+        raise UserError("say where the images are: --normal DIR, or --data DIR --category NAME, or --csv FILE.")
+    if anomalous is not None and normal is None:
+        raise UserError("--anomalous goes with --normal.")
+    if csv is not None:
+        return of_csv(csv, category)
+    if data is not None:
+        if category is None:
+            raise UserError("--data DIR goes with --category NAME here: a detector is trained on one kind of object.")
+        return of_category(data, category)
+    return of_folders(normal or Path(), anomalous)
+
+
+def _compression(mode: str, var: float | None) -> Compression:
+    from gaussad_cli.gaussian.compression import choose_compression
+
+    try:
+        return choose_compression(mode, var)
+    except ValueError as error:
+        raise UserError(f"--mode {mode}{'' if var is None else f' --var {var:g}'}: {error}.") from None
 
 
 @train.command()

@@ -1,1 +1,1 @@
-"""A detector of one's own: trained on normal images, kept as one file, predicting, growing, exported and explained."""
+"""A detector for one's own images: trained on normal images, kept in one file; predict, update, explain, export."""

@@ -1,16 +1,17 @@
-"""Where a level's distance comes from: over the image, and over the principal components.
+"""Where the distance of a level comes from: which places of the image, and which principal components.
 
-An image's distance at a level is M(mean of f_l) of its local features f_l, pooled over the feature map. Two maps say
-where it comes from; neither is a segmentation:
+The distance of an image at a level is M(mean of f_l), where f_l are its local features, one per place of the feature
+map. Two maps show where it comes from; neither is a segmentation:
 
-- The *distance map* M(f_l) asks the Gaussian about each place alone. That Gaussian was fitted to pooled features,
-  which vary far less than local ones: the values are large everywhere, at edges most of all, their mean is not the
-  image's distance, and no threshold or p-value holds for them. So the map shows ratios to its own median.
-- The *contribution map* (f_l - mu)' P (pooled - mu) is exact: its mean over the places is the image's squared
-  distance. What is negative pulled the pooled features back towards normal.
+- The *distance map* M(f_l) scores each place alone. But the Gaussian was fitted to pooled features, which vary far less
+  than local ones. So the values are large everywhere, especially at edges, their mean is not the image's distance, and
+  no threshold or p-value holds for them. The map therefore shows ratios to its own median.
+- The *contribution map* (f_l - mu)' P (pooled - mu), with P the inverse covariance, is exact: its mean over the places
+  is the image's squared distance. Negative values pulled the pooled features back towards normal.
 
-Both mix what is unusual with what merely differs between places (a rim, a background). Some normal images settle that
-where objects are aligned: the mean of their maps, less its own mean, is the normal *pattern*, and is taken away.
+Both maps also show what merely differs from place to place, such as a rim or a background. Where objects are aligned, a
+few normal images help: the mean of their maps, less its own mean over the places, is the normal *pattern*, which is
+subtracted first.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gaussad_cli.detector.precision import deviate, precision
 from gaussad_cli.gaussian.compression import Compression, component_range
+from gaussad_cli.gaussian.distances import deviate, mahalanobis, project, shrunk_inverse
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-N_LARGEST = 8  # components named one by one
-LEADING = Compression("pca", 0.99)  # what Table III calls PCA 99 %; the rest trails
+N_LARGEST = 8  # components that are listed individually
+LEADING = Compression("pca", 0.99)  # the components that PCA 99 % keeps (Table III); the others are trailing
 
 Maps = Mapping[int, NDArray[Any]]  # level -> (D, H, W)
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where a level's distance comes from.
+    """The places that the distance of a level comes from.
 
     Attributes
     ----------
-    distance : (H, W), M(f_l) over its median
-    contribution : (H, W), signed; their mean is the image's squared distance
+    distance : (H, W), M(f_l) divided by its median
+    contribution : (H, W), signed; the mean is the image's squared distance
     """
 
     distance: Array
@@ -50,14 +51,14 @@ class Located:
 
 @dataclass(frozen=True)
 class Component:
-    """A principal component's part in a level's squared distance.
+    """The part that one principal component has in the squared distance of a level.
 
     Attributes
     ----------
-    number : 1 is the most variant
-    leading : whether it is one of those that explain 99 % of the training variance
-    share : of the squared distance
-    deviations : of the image from the mean along it, in training standard deviations, signed
+    number : 1 is the most variant component
+    leading : whether it is one of the components that explain 99 % of the training variance
+    share : its share of the squared distance
+    deviations : the image's deviation from the mean along the component, in training standard deviations, signed
     """
 
     number: int
@@ -68,13 +69,13 @@ class Component:
 
 @dataclass(frozen=True)
 class Group:
-    """Components taken together.
+    """A group of components.
 
     Attributes
     ----------
     name : "leading" (99 % of the training variance), "trailing" (the rest), or "outside" (no training variance at all)
-    size : components, or dimensions
-    share : of the image's squared distance
+    size : number of components, or of dimensions outside
+    share : share of the image's squared distance
     expected : share of the mean squared distance of the training features
     """
 
@@ -86,48 +87,50 @@ class Group:
 
 @dataclass(frozen=True)
 class Directions:
-    """Along which directions of feature space a level's squared distance lies: all of it, and the largest parts."""
+    """The directions of feature space that the squared distance of a level comes from: groups, and the largest ones."""
 
     groups: tuple[Group, ...]
     largest: tuple[Component, ...]
 
 
 def normal_pattern(maps: Iterable[Maps]) -> dict[int, Array]:
-    """Return what normal images' feature maps have in common: their mean, less its own mean over space; (D, H, W)."""
+    """Return what the feature maps of normal images have in common: their mean, less its mean over space; (D, H, W)."""
     total: dict[int, Array] = {}
     n = 0
-    for one in maps:
+    for of_image in maps:
         n += 1
-        for level, values in one.items():
+        for level, values in of_image.items():
             total[level] = total.get(level, 0.0) + values.astype(np.float64)
-    return {level: (one - one.mean(axis=(1, 2), keepdims=True)) / n for level, one in total.items()}
+    return {level: (sums - sums.mean(axis=(1, 2), keepdims=True)) / n for level, sums in total.items()}
 
 
 def typical_distance(spectrum: Spectrum, shrinkage: Shrinkage) -> float:
     """Return the root mean squared distance of the training features, from the eigenvalues alone."""
-    return float(np.sqrt(_kept(spectrum, shrinkage) @ precision(spectrum, shrinkage).inside))
+    return float(np.sqrt(_kept(spectrum, shrinkage) @ shrunk_inverse(spectrum, shrinkage).inside))
 
 
 def locate(spectrum: Spectrum, shrinkage: Shrinkage, local: NDArray[Any], pattern: Array | None = None) -> Located:
-    """Return where a level's distance comes from; see the module.
+    """Return which places the distance of a level comes from; see the module.
 
     Parameters
     ----------
     local : (D, H, W) feature map
-    pattern : (D, H, W) of normal images, zero on average over space, to take away first
+    pattern : (D, H, W) of normal images, zero on average over space, which is subtracted first
     """
-    inverse, shape = precision(spectrum, shrinkage), local.shape[1:]
     plain = local.astype(np.float64) if pattern is None else local - pattern
-    deviations = deviate(spectrum, plain.reshape(len(local), -1).T)
-    squared = np.einsum("ld,ld->l", deviations, inverse.times(deviations))
-    distance = np.sqrt(np.maximum(squared, 0.0)).reshape(shape)
-    contribution = deviations @ inverse.times(deviations.mean(axis=0, keepdims=True))[0]
-    return Located(distance / (np.median(distance) or 1.0), contribution.reshape(shape))
+    rows, shape = plain.reshape(len(local), -1).T, local.shape[1:]
+    distance = mahalanobis(project(spectrum, rows), spectrum, shrinkage).reshape(shape)
+    deviations, inverse = deviate(spectrum, rows), shrunk_inverse(spectrum, shrinkage)
+    pooled = deviations.mean(axis=0)
+    components = pooled @ inverse.vectors
+    residual = pooled - inverse.vectors @ components
+    weighted = inverse.vectors @ (inverse.inside * components) + inverse.outside * residual
+    return Located(distance / (np.median(distance) or 1.0), (deviations @ weighted).reshape(shape))
 
 
 def direct(spectrum: Spectrum, shrinkage: Shrinkage, pooled: NDArray[Any]) -> Directions:
-    """Return along which directions the squared distance of a pooled feature (D,) lies."""
-    inverse, eigenvalues = precision(spectrum, shrinkage), _kept(spectrum, shrinkage)
+    """Return the directions that the squared distance of a pooled feature (D,) comes from."""
+    inverse, eigenvalues = shrunk_inverse(spectrum, shrinkage), _kept(spectrum, shrinkage)
     deviations = deviate(spectrum, pooled[None])[0]
     components = deviations @ inverse.vectors
     residual = deviations - inverse.vectors @ components
@@ -149,7 +152,7 @@ def direct(spectrum: Spectrum, shrinkage: Shrinkage, pooled: NDArray[Any]) -> Di
 
 
 def _group(shares: Array, expected: Array, n_leading: int, n_outside: int) -> tuple[Group, ...]:
-    """Sum up shares (k + 1,), of k components and of what lies outside them; groups of no dimension are left out."""
+    """Sum up the shares (k + 1,) of k components and of the directions outside; empty groups are left out."""
     k = shares.size - 1
     groups = [
         Group("leading", n_leading, float(shares[:n_leading].sum()), float(expected[:n_leading].sum())),

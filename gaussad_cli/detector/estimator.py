@@ -1,4 +1,4 @@
-"""The detector in Python: `GaussianDetector` on features, as scikit-learn has it, and `ImageDetector` on images."""
+"""The detector in Python: `GaussianDetector`, a scikit-learn estimator on features, and `ImageDetector` on images."""
 
 from __future__ import annotations
 
@@ -13,26 +13,30 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from gaussad_cli.backbones.resolve import NetworkOptions
 from gaussad_cli.datasets.folds import N_FOLDS, held_out_parts, training_folds
 from gaussad_cli.datasets.own import OwnImages
 from gaussad_cli.detector.container import read_model, write_model
+from gaussad_cli.detector.look import open_network_of
 from gaussad_cli.detector.model import Model, fit_level
-from gaussad_cli.detector.predict import open_engine
-from gaussad_cli.detector.train import DEFAULT_BACKBONE, Looking, train
+from gaussad_cli.detector.train import DEFAULT_BACKBONE, DetectorOptions, train_detector
 from gaussad_cli.extraction.decode import read_squares
-from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
+from gaussad_cli.extraction.engine import AUTO
+from gaussad_cli.gaussian.compression import Compression, choose_compression
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
+CACHE = Path("cache")  # as on the command line: exported graphs are kept here
+
 
 class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
-    """Tells outliers by their Mahalanobis distance from one shrunk Gaussian (Rippel et al., ICPR 2020).
+    """Detects outliers by their Mahalanobis distance to one shrunk Gaussian (Rippel et al., ICPR 2020).
 
     Parameters
     ----------
     mode : "all", "pca" (keep the most-variant components) or "npca" (the least-variant)
-    var : share of the variance, for pca and npca
-    fpr : wanted rate of normal samples that are called outliers
+    var : share of the variance, for pca (default 0.99) and npca (default 0.01)
+    fpr : wanted false-positive rate: the share of normal samples that are called outliers
 
     Attributes
     ----------
@@ -57,15 +61,17 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: ArrayLike, y: object = None) -> Self:  # noqa: N803, ARG002 (scikit-learn's names)
         """Fit to normal samples (n, D), and calibrate the threshold on samples held out.
 
-        With fewer samples than `fpr` needs (1/fpr - 1), the threshold is the farthest distance met; with fewer than
-        ten, nothing is held out, and it is that of the samples themselves.
+        With fewer samples than `fpr` needs (1/fpr - 1), the threshold is the greatest distance of a held-out sample.
+        With fewer than ten samples, none is held out, and the distances of the samples themselves are used.
 
         Raises
         ------
         ValueError
             If a parameter or the samples cannot be used.
         """
-        compression = self._compression()
+        if not 0.0 < self.fpr < 1.0:
+            raise ValueError(f"fpr must lie between 0 and 1, got {self.fpr}")
+        compression = choose_compression(self.mode, self.var)
         x = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         self.level_ = fit_level(0, x, compression)
         if self.level_.spectrum.rank == 0:
@@ -74,18 +80,6 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         threshold = float(conformal_threshold(distances, self.fpr))
         self.offset_ = -threshold if np.isfinite(threshold) else -float(distances.max())
         return self
-
-    def _compression(self) -> Compression:
-        if self.mode not in ("all", "pca", "npca"):
-            raise ValueError(f"mode must be 'all', 'pca' or 'npca', got {self.mode!r}")
-        if not 0.0 < self.fpr < 1.0:
-            raise ValueError(f"fpr must lie between 0 and 1, got {self.fpr}")
-        if self.mode == "all":
-            return NO_COMPRESSION
-        share = {"pca": 0.99, "npca": 0.01}[self.mode] if self.var is None else self.var
-        if not 0.0 < share < 1.0:
-            raise ValueError(f"var must lie between 0 and 1, got {self.var}")
-        return Compression("pca" if self.mode == "pca" else "npca", share)
 
     def _held_out(self, x: Array, compression: Compression) -> Array:
         if len(x) < 2 * N_FOLDS:
@@ -96,12 +90,12 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return whole[np.isfinite(whole)] if np.isfinite(whole).any() else self.level_.score(x)
 
     def score_samples(self, X: ArrayLike) -> Array:  # noqa: N803
-        """Return minus the Mahalanobis distances of samples (m, D): the lower, the more abnormal; (m,)."""
+        """Return the negated Mahalanobis distances of samples (m, D), (m,): the lower, the more abnormal."""
         check_is_fitted(self)
         return -self.level_.score(validate_data(self, X, dtype=np.float64, reset=False))
 
     def decision_function(self, X: ArrayLike) -> Array:  # noqa: N803
-        """Return the threshold minus the distances (m,): negative for outliers."""
+        """Return the threshold minus the distances of samples (m, D), (m,): negative for outliers."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:  # noqa: N803
@@ -121,12 +115,18 @@ class ImageDetector:
 
     def __init__(self, model: Model, weights: Path | str | None = None) -> None:
         self.model = model
-        self._looking = Looking(weights=None if weights is None else Path(weights))
-        self._engine = open_engine(model, self._looking, lambda _: None)
+        self._network = open_network_of(model, None if weights is None else Path(weights), AUTO, CACHE, lambda _: None)
 
     @classmethod
     def load(cls, path: Path | str, weights: Path | str | None = None) -> Self:
-        """Load a model file; see :func:`read_model` for errors raised."""
+        """Load a model file.
+
+        Raises
+        ------
+        UserError
+            See :func:`gaussad_cli.detector.container.read_model` and
+            :func:`gaussad_cli.detector.look.open_network_of`.
+        """
         return cls(read_model(Path(path)), weights)
 
     @classmethod
@@ -138,10 +138,10 @@ class ImageDetector:
         fpr: float = 0.01,
         weights: Path | str | None = None,
     ) -> Self:
-        """Train on image files; see `gaussad train`."""
-        looking = Looking(weights=None if weights is None else Path(weights))
+        """Train on image files; see :func:`gaussad_cli.detector.train.train_detector` and `gaussad train`."""
         images = OwnImages(tuple(Path(path) for path in normal))
-        return cls(train(images, [backbone], levels, NO_COMPRESSION, fpr, looking).model, weights)
+        network = NetworkOptions(backbone, levels, None if weights is None else Path(weights))
+        return cls(train_detector(images, network, DetectorOptions(fpr=fpr), AUTO, CACHE).model, weights)
 
     def save(self, path: Path | str) -> None:
         """Write the model file."""
@@ -149,21 +149,19 @@ class ImageDetector:
 
     @property
     def threshold(self) -> float:
-        """Scores above it are anomalous."""
+        """The threshold: images with a greater score are anomalous."""
         return self.model.calibration.threshold
 
     def score(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> Array:
         """Return the scores (m,) of images: paths, or (H, W, 3) uint8 RGB arrays; the higher, the more anomalous."""
-        size, remaining = self.model.backbone.input_size, iter(images)
-        batches = iter(
-            lambda: [_square(image, size) for image in islice(remaining, self._looking.compute.images_at_once)], []
-        )
-        scores = [self.model.score(self._engine.run(np.stack(squares))) for squares in batches]
+        size, n, remaining = self.model.backbone.input_size, AUTO.images_at_once, iter(images)
+        batches = iter(lambda: [_square(image, size) for image in islice(remaining, n)], [])
+        scores = [self.model.score(self._network.engine.run(np.stack(squares))) for squares in batches]
         return np.concatenate([np.zeros(0), *scores])
 
     def predict(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> NDArray[np.bool_]:
-        """Return whether images are anomalous, (m,) bool."""
-        return np.asarray(self.score(images) > self.threshold)
+        """Return whether images are anomalous, (m,) bool. A NaN score counts as anomalous."""
+        return ~np.asarray(self.score(images) <= self.threshold)
 
 
 def _square(image: Path | str | NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Why an image scored as it did: at which levels, where, and along which components. What `gaussad explain` does."""
+"""Why an image got its score: which levels, places and components it comes from. `gaussad explain`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
 from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.datasets.index import SUFFIXES
 from gaussad_cli.detector.attribution import Directions, Located, direct, locate, normal_pattern, typical_distance
+from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import LevelModel, Model
-from gaussad_cli.detector.network import find_network
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.gaussian.moments import Array
 
 _LONGEST_NAME = 80
-MOST_NORMAL = 20  # images that the normal pattern is the mean of, at most
+MOST_NORMAL = 20  # images that the normal pattern is averaged over, at most
 
 
 @dataclass(frozen=True)
 class LevelShare:
-    """One level's distance, beside the root mean square of the training images'."""
+    """The distance of one level, and the root mean squared distance of the training images."""
 
     level: int
     distance: float
@@ -38,23 +38,23 @@ class LevelShare:
 
     @property
     def ratio(self) -> float:
-        """How many times the training images'."""
+        """The distance as a multiple of that of the training images."""
         return self.distance / self.typical if self.typical else float("nan")
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one image scored as it did.
+    """Why one image got its score.
 
     Attributes
     ----------
     name : of the image
     square : (size, size, 3) uint8 RGB, as the network sees it
-    score, threshold, p_value : of the image; anomalous if the score is greater than the threshold
-    levels : every level's distance
-    level : the one that the rest is about
-    located, directions : where, and along which components
-    centred : whether the normal pattern was taken away
+    score, threshold, p_value : of the image, which is anomalous if the score is greater than the threshold
+    levels : the distance of every level
+    level : the level that `located` and `directions` are about
+    located, directions : the places and the components that the distance comes from
+    centred : whether the normal pattern was subtracted
     """
 
     name: str
@@ -77,7 +77,7 @@ class Explanation:
             "p_value": self.p_value,
             "anomalous": self.anomalous,
             "level": self.level,
-            "levels": [{**asdict(one), "ratio": one.ratio} for one in self.levels],
+            "levels": [{**asdict(share), "ratio": share.ratio} for share in self.levels],
             "groups": [asdict(group) for group in self.directions.groups],
             "components": [asdict(component) for component in self.directions.largest],
         }
@@ -86,30 +86,30 @@ class Explanation:
         """Return the numbers as text."""
         lines = [self.headline, "  level  distance  training  ratio"]
         lines += [
-            f"  {one.level:5d}  {one.distance:8.2f}  {one.typical:8.2f}  {one.ratio:5.2f}"
-            f"{'  <' if one.level == self.level else ''}"
-            for one in self.levels
+            f"  {share.level:5d}  {share.distance:8.2f}  {share.typical:8.2f}  {share.ratio:5.2f}"
+            f"{'  <' if share.level == self.level else ''}"
+            for share in self.levels
         ]
-        lines += [f"  of level {self.level}'s squared distance:"]
+        lines += [f"  shares of level {self.level}'s squared distance:"]
         lines += [
             f"    {group.name:8s}  {group.size:5d} {'dimensions' if group.name == 'outside' else 'components'}  "
             f"{100 * group.share:5.1f} %  (training images {100 * group.expected:.1f} %)"
             for group in self.directions.groups
         ]
         lines += [
-            f"    component {one.number:5d}  {100 * one.share:5.1f} %  {one.deviations:+.1f} std"
-            for one in self.directions.largest
+            f"    component {component.number:5d}  {100 * component.share:5.1f} %  {component.deviations:+.1f} std"
+            for component in self.directions.largest
         ]
         return "\n".join(lines)
 
     @property
     def anomalous(self) -> bool:
-        """The decision."""
+        """Whether the image is anomalous."""
         return self.score > self.threshold
 
     @property
     def headline(self) -> str:
-        """Name (of a long one the end), score and decision in one line."""
+        """Name (only the end if it is long), decision and score in one line."""
         name = self.name if len(self.name) <= _LONGEST_NAME else f"...{self.name[-_LONGEST_NAME:]}"
         decision = "anomalous" if self.anomalous else "normal"
         return f"{name}: {decision}, score {self.score:.2f} (threshold {self.threshold:.2f}), p = {self.p_value:.3g}"
@@ -117,11 +117,11 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Explainer:
-    """A model and the network it looks through.
+    """A model and its network.
 
     Attributes
     ----------
-    pattern : of normal images, taken away before the maps are made; see :mod:`gaussad_cli.detector.attribution`
+    pattern : of normal images, subtracted before the maps are made; see :mod:`gaussad_cli.detector.attribution`
     """
 
     model: Model
@@ -134,25 +134,25 @@ class Explainer:
         return read_squares(path, [self.backbone.input_size]).by_size[self.backbone.input_size]
 
     def feature_maps(self, square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
-        """Return every level's feature map (D, H, W) of one image."""
+        """Return the feature map (D, H, W) of every level for one image."""
         with torch.inference_mode():
             maps = self.network.feature_maps(normalise(torch.from_numpy(square[None]), self.backbone))
-            return {level: one[0].float().numpy() for level, one in zip(self.network.levels, maps, strict=True)}
+            return {level: values[0].float().numpy() for level, values in zip(self.network.levels, maps, strict=True)}
 
     def explain(self, square: NDArray[np.uint8], name: str, level: int | None = None) -> Explanation:
         """Explain the score of one image.
 
         Parameters
         ----------
-        level : to look at; None: the one whose distance is the greatest multiple of the training images'
+        level : to explain; None: the level whose distance is the greatest multiple of that of the training images
         """
         maps = self.feature_maps(square)
-        pooled = {number: one.mean(axis=2).mean(axis=1) for number, one in maps.items()}
-        shares = tuple(_share(one, pooled[one.level]) for one in self.model.levels)
+        pooled = {number: values.mean(axis=2).mean(axis=1) for number, values in maps.items()}
+        shares = tuple(_share(level_model, pooled[level_model.level]) for level_model in self.model.levels)
         score = float(np.mean([share.distance for share in shares]))
         chosen = max(shares, key=lambda share: share.ratio).level if level is None else level
-        of_level = next(one for one in self.model.levels if one.level == chosen)
-        gaussian = of_level.spectrum, of_level.shrinkage
+        fitted = next(level_model for level_model in self.model.levels if level_model.level == chosen)
+        gaussian = fitted.spectrum, fitted.shrinkage
         calibration = self.model.calibration
         return Explanation(
             name=name,
@@ -169,12 +169,12 @@ class Explainer:
 
 
 def open_explainer(model: Model, weights: Path | None, normal: Path | None) -> Explainer:
-    """Build the network that a model looks through.
+    """Prepare a model and its network for explanations.
 
     Parameters
     ----------
     weights : the backbone's weight file; None: the published one
-    normal : folder of normal images whose pattern is taken away
+    normal : folder of normal images whose pattern is subtracted
 
     Raises
     ------
@@ -192,19 +192,19 @@ def open_explainer(model: Model, weights: Path | None, normal: Path | None) -> E
 
 
 def check_level(model: Model, level: int | None) -> None:
-    """Make sure that a model has that level.
+    """Check that a model has a level.
 
     Raises
     ------
     UserError
-        If it has not; names those it has.
+        If it does not; the message names the levels that it has.
     """
     if level is not None and level not in model.level_numbers:
-        raise UserError(f"--level {level}: the model has --level {', '.join(map(str, model.level_numbers))}.")
+        raise UserError(f"--level {level}: the model only has level {', '.join(map(str, model.level_numbers))}.")
 
 
 def picture_names(images: Sequence[Path]) -> list[str]:
-    """Name a picture per image: by its path below the folder that all share, and never as an image itself.
+    """Return a name for the picture of every image: its path below the folder they share, with -explained at the end.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def picture_names(images: Sequence[Path]) -> list[str]:
         If there is no image.
     """
     if not images:
-        raise UserError("no image to explain: name some, or a folder that holds some.")
+        raise UserError("no image to explain: give image files, or a folder that holds some.")
     try:
         folder = Path(os.path.commonpath([image.absolute().parent for image in images]))
         stems = ["-".join(image.absolute().relative_to(folder).with_suffix("").parts) for image in images]
@@ -227,12 +227,14 @@ def picture_names(images: Sequence[Path]) -> list[str]:
 
 
 def _some_images(folder: Path) -> list[Path]:
-    """Return at most `MOST_NORMAL` of a folder's images, evenly spaced."""
+    """Return at most `MOST_NORMAL` of the images in a folder, evenly spaced."""
     if not folder.is_dir():
-        raise UserError(f"no such folder: {folder}. Give one of normal images with --normal.")
+        raise UserError(f"no such folder: {folder}. Give a folder of normal images with --normal.")
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not paths:
-        raise UserError(f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): give one that does with --normal.")
+        raise UserError(
+            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): give a folder of normal images with --normal."
+        )
     chosen = np.linspace(0, len(paths) - 1, min(len(paths), MOST_NORMAL)).round().astype(int)
     return [paths[i] for i in chosen]
 

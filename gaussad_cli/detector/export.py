@@ -1,4 +1,4 @@
-"""A model as one ONNX file that is held against the model itself before it is written. What `gaussad export` does."""
+"""A model as one ONNX file, which is written only if it scores as the model does: `gaussad export`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from gaussad_cli.backbones.network import build_network
 from gaussad_cli.backbones.resolve import ResolvedNetwork
+from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import Model
-from gaussad_cli.detector.network import find_network
 from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, build_graph, noise
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import decode_pixels
@@ -24,13 +24,13 @@ from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.moments import Array
 
 FORMATS = ("onnx",)
-N_RANDOM = 3  # images that the scores are compared on, where none are given
-_TIMED_RUNS, _TIMED_SECONDS = 30, 2.0  # per latency; whichever is reached first
+N_RANDOM = 3  # random images that the scores are compared on if none are given
+_TIMED_RUNS, _TIMED_SECONDS = 30, 2.0  # per latency; timing ends when one of them is reached
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Median milliseconds per image, one image at a time, on one thread and on all."""
+    """Median milliseconds for one image at a time, on one thread and on all threads."""
 
     one_thread: float
     all_threads: float
@@ -39,21 +39,19 @@ class Latency:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and what was measured on it.
+    """An ONNX file, and what was measured on it.
 
     Attributes
     ----------
-    path, size : the file, and its bytes
-    input, batched : what it takes; see :class:`gaussad_cli.detector.onnx_graph.Graph`
-    difference : the greatest relative difference between its scores and the model's own
-    images, random : how many images that was measured on, and whether they were random
+    path : the file
+    graph : its content
+    difference : the greatest relative difference between its scores and those of the model
+    images, random : the number of images that the difference was measured on, and whether they were random
     latency : of one image
     """
 
     path: Path
-    size: int
-    input: str
-    batched: bool
+    graph: Graph
     difference: float
     images: int
     random: bool
@@ -61,29 +59,27 @@ class Exported:
 
     def __str__(self) -> str:
         latency = self.latency
-        of_all = f", {latency.all_threads:.1f} on {latency.threads}" if latency.threads > 1 else ""
-        return "\n".join(
-            (
-                f"{self.path}: {self.size / 1e6:.1f} MB",
-                f"input: {self.input}",
-                f"latency: {latency.one_thread:.1f} ms an image on one thread{of_all}",
-                f"greatest relative difference from the model's own scores: {self.difference:.1e} "
-                f"({self.images} {'random images' if self.random else 'images'})",
-            )
+        on_all = f", {latency.all_threads:.1f} ms on {latency.threads}" if latency.threads > 1 else ""
+        return (
+            f"{self.path}: {len(self.graph.content) / 1e6:.1f} MB\n"
+            f"input: {self.graph.describe_input()}\n"
+            f"latency: {latency.one_thread:.1f} ms an image on one thread{on_all}\n"
+            f"greatest relative difference from the model's scores: {self.difference:.1e} "
+            f"({self.images} {'random images' if self.random else 'images'})"
         )
 
 
 def export_model(
     model: Model, weights: Path | None, out: Path, rule: str, resize: bool, images: Sequence[Path]
 ) -> Exported:
-    """Write a model as an ONNX file, if its scores in ONNX Runtime are the model's own.
+    """Write a model as an ONNX file, if its scores in ONNX Runtime are those of the model.
 
     Parameters
     ----------
     weights : the backbone's weight file; None: the published one
-    rule : what the file takes, one of `INPUTS`
-    resize : whether it takes any height and width, and resizes itself
-    images : to compare scores on; random ones if there are none
+    rule : layout and type of the images that the file takes, one of `INPUTS`
+    resize : whether the file takes images of any height and width, and resizes them itself
+    images : to compare scores on; random ones are used if there are none
 
     Raises
     ------
@@ -91,34 +87,31 @@ def export_model(
         If an option, the weights, or an image cannot be used, the network cannot be exported, the scores differ, or
         the file cannot be written.
     """
-    known = next((one for one in INPUTS if one == rule), None)
+    known = next((name for name in INPUTS if name == rule), None)
     if known is None:
         raise UserError(f"unknown --input '{rule}'. Known: {', '.join(INPUTS)}.")
     if model.backbone.precision != "fp32":
         raise UserError(
-            f"the model was fitted to features computed in {model.backbone.precision}, an ONNX file computes in fp32: "
-            "train it with --precision fp32 to export it."
+            f"the model was trained on features computed in {model.backbone.precision}, but an ONNX file computes in "
+            "fp32: train it with --precision fp32 to export it."
         )
     pixels = [_read(path) for path in images]
     network = find_network(model, weights)
     graph = build_graph(model, build_network(network), network.backbone, known, resize)
     difference = _compare(graph, model, network, pixels or _random(graph))
     write_whole(out, lambda file: file.write(graph.content))
-    return Exported(
-        out, len(graph.content), graph.describe_input(), graph.batched, difference, len(pixels) or N_RANDOM,
-        not pixels, measure_latency(graph),
-    )  # fmt: skip
+    return Exported(out, graph, difference, len(pixels) or N_RANDOM, not pixels, measure_latency(graph))
 
 
 def own_scores(model: Model, network: ResolvedNetwork, squares: NDArray[np.uint8]) -> Array:
-    """Return a model's scores (n,) of images (n, size, size, 3) uint8 RGB, by the engine it was fitted with."""
+    """Return the model's scores (n,) of images (n, size, size, 3) uint8 RGB, with the engine it was trained with."""
     choice = EngineChoice("torch" if model.backbone.engine == "torch" else "onnx", "cpu", "fp32")
     with TemporaryDirectory() as scratch:
         return model.score(build_engine(choice, network, Path(scratch)).run(squares))
 
 
 def greatest_difference(graph: Graph, images: Sequence[NDArray[np.uint8]], expected: Array) -> float:
-    """Return the greatest relative difference between a graph's scores of images and expected ones (n,)."""
+    """Return the greatest relative difference between the scores that a graph gives and the expected ones (n,)."""
     session = graph.session(usable_cores())
     scores = np.concatenate([session.run(["score"], graph.feed(image))[0] for image in images])
     return float(np.abs(scores / expected - 1.0).max())
@@ -127,8 +120,8 @@ def greatest_difference(graph: Graph, images: Sequence[NDArray[np.uint8]], expec
 def measure_latency(graph: Graph) -> Latency:
     """Time one image at a time, on one thread and on all usable cores."""
     threads = usable_cores()
-    one = _median_milliseconds(graph, 1)
-    return Latency(one, one if threads == 1 else _median_milliseconds(graph, threads), threads)
+    single = _median_milliseconds(graph, 1)
+    return Latency(single, single if threads == 1 else _median_milliseconds(graph, threads), threads)
 
 
 def _compare(graph: Graph, model: Model, network: ResolvedNetwork, pixels: Sequence[NDArray[np.uint8]]) -> float:
@@ -136,7 +129,7 @@ def _compare(graph: Graph, model: Model, network: ResolvedNetwork, pixels: Seque
     squares = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in pixels]).astype(np.uint8)
     expected = own_scores(model, network, squares)
     difference = greatest_difference(graph, pixels if graph.resize else list(squares), expected)
-    if not difference <= TOLERANCE:  # NaN is no agreement either
+    if not difference <= TOLERANCE:  # written so that NaN is refused too
         raise UserError(
             f"the exported {model.backbone.name} does not score as the model does (relative difference "
             f"{difference:.2g}, {TOLERANCE:g} is allowed): nothing was written. Train with another backbone or "
@@ -156,7 +149,7 @@ def _read(path: Path) -> NDArray[np.uint8]:
 
 
 def _random(graph: Graph) -> list[NDArray[np.uint8]]:
-    """Return random images of the graph's own size; of odd and different sizes where it resizes them."""
+    """Return random images of the graph's size, or of various sizes if it resizes them."""
     size = graph.size
     if not graph.resize:
         return list(noise(N_RANDOM, size, size))
@@ -165,7 +158,7 @@ def _random(graph: Graph) -> list[NDArray[np.uint8]]:
 
 def _median_milliseconds(graph: Graph, threads: int) -> float:
     session, feed = graph.session(threads), graph.feed(noise(1, graph.size, graph.size)[0])
-    session.run(None, feed)  # the first one allocates
+    session.run(None, feed)  # the first run allocates memory
     seconds: list[float] = []
     while len(seconds) < _TIMED_RUNS and sum(seconds) < _TIMED_SECONDS:
         start = time.perf_counter()

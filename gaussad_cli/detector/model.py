@@ -1,10 +1,9 @@
-"""What a detector is: the network it looks through, a Gaussian per level, and a calibrated threshold."""
+"""A detector: the identity of its network, a Gaussian per level, and a calibrated threshold."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from gaussad_cli.gaussian.rows import mean_of
 from gaussad_cli.gaussian.shrinkage import Shrinkage, shrink
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 
+HASH_DIGITS = 16  # leading hexadecimal digits of an image's SHA-256 that a model keeps
+
 
 @dataclass(frozen=True)
 class BackboneIdentity:
-    """The network and all that changes its features: what an image's features must come from to be scored.
+    """The network and all that its features depend on. Only features from the same network can be scored.
 
     Attributes
     ----------
@@ -31,7 +32,7 @@ class BackboneIdentity:
     input_size : pixels
     mean, std : per-channel normalisation of RGB in [0, 1]
     preprocessing : name of the rule from file to network input
-    engine, precision : what computed the features of the training images
+    engine, precision : how the features of the training images were computed
     """
 
     name: str
@@ -48,14 +49,14 @@ class BackboneIdentity:
 
 @dataclass(frozen=True)
 class LevelModel:
-    """The Gaussian of one level, fitted to n images, and what it takes to add images to it later.
+    """The Gaussian of one level, fitted to n images, and the sums that are needed to add images later.
 
     Attributes
     ----------
     level : 1 is the first
-    spectrum : of the n images. Its fourth moments are empty: the shrinkage that they give is here
+    spectrum : of the n images. Its fourth moments are empty, because the shrinkage that they give is already known
     shrinkage : of the kept components
-    compression : which components those are
+    compression : says which components are kept
     third : (D,), the sum over images of |y|^2 y, with y the deviation from the mean
     fourth : the sum over images of |y|^4
     """
@@ -85,31 +86,26 @@ def fit_level(level: int, features: NDArray[Any], compression: Compression = NO_
     Raises
     ------
     ValueError
-        If features are not of that form, or not finite.
+        If the features are not of that shape, or not finite.
     """
     with threadpool_limits(1, user_api="blas"):
         spectrum = fit_spectrum(features)
         _, _, deviations = centre(features)
         squared = np.square(deviations).sum(axis=1)
         third, fourth = squared @ deviations, float(squared @ squared)
-    return LevelModel(
-        level, without_fourth_moments(spectrum), shrink(spectrum, compression), compression, third, fourth
-    )
-
-
-def without_fourth_moments(spectrum: Spectrum) -> Spectrum:
-    """Return a spectrum that only a known shrinkage goes with: to shrink it again is an error, not a wrong number."""
-    return dataclasses.replace(spectrum, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
+    # Without fourth moments, shrinking the spectrum again is an error, not a wrong number.
+    kept = replace(spectrum, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
+    return LevelModel(level, kept, shrink(spectrum, compression), compression, third, fourth)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far normal images are from a Gaussian that was not fitted to them, and the threshold that follows.
+    """Distances of normal images from Gaussians that were not fitted to them, and the threshold derived from them.
 
     Attributes
     ----------
     distances : (k,), ascending
-    fpr : the false-positive rate that was asked for
+    fpr : the wanted false-positive rate
     threshold : an image is anomalous if its distance is greater
     """
 
@@ -118,22 +114,25 @@ class Calibration:
     threshold: float
 
     def p_values(self, distance: Array) -> Array:
-        """Return the share of normal images at least as far as each distance (m,), counting the image itself; (m,)."""
+        """Return, for each distance (m,), the share of normal images that are at least as far out, (m,).
+
+        The image itself counts as one of them, so no p-value is 0.
+        """
         k = self.distances.size
         return (k - np.searchsorted(self.distances, distance, side="left") + 1) / (k + 1)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A detector.
+    """A trained detector.
 
     Attributes
     ----------
-    backbone : what features must come from
-    levels : a Gaussian each, in ascending order; the score is the mean of their distances
-    calibration : threshold and p-values
-    provenance : where the model comes from, JSON-able
-    hashes : heads of the SHA-256 of the images it was fitted to, 16 hexadecimal digits each
+    backbone : the network that features must come from
+    levels : one Gaussian per level, ascending; the score is the mean of their distances
+    calibration : gives the threshold and p-values
+    provenance : how the model was made, JSON-able
+    hashes : the first :data:`HASH_DIGITS` digits of the SHA-256 of every image that the model was fitted to
     """
 
     backbone: BackboneIdentity
@@ -157,5 +156,5 @@ class Model:
 
 
 def combine(by_level: Mapping[int, Array]) -> Array:
-    """Return the score (m,) of distances per level: one level's own, or the mean, which ranks as the paper's sum."""
+    """Return the score (m,) from the distances (m,) of every level: their mean, which ranks as the paper's sum does."""
     return mean_of(list(by_level.values()))

@@ -1,16 +1,13 @@
 """A model and its network as one ONNX graph: image in, score and decision out.
 
 Inside are the normalisation, the network with its batch norm folded, and, in float64, the Gaussians, the mean over
-levels, the threshold and the calibration. Outside stays what comes before the pixels (decoding), and, unless it is
-asked for, the resize to the network's square.
+levels, the threshold and the calibration. Decoding stays outside, and so does the resize to the network's square unless
+it is asked for.
 """
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import cv2
@@ -20,22 +17,22 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.onnx.operators import shape_as_tensor
 
 from gaussad_cli import __version__
 from gaussad_cli.backbones.folding import fold_batch_norm
 from gaussad_cli.backbones.network import LevelNetwork, normalise
 from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.detector.model import LevelModel, Model
-from gaussad_cli.detector.precision import precision
-from gaussad_cli.detector.resize import resize_like_opencv
-from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import usable_cores
+from gaussad_cli.extraction.onnx_export import export_module
+from gaussad_cli.gaussian.distances import shrunk_inverse
 
 Input = Literal["nhwc-uint8", "nchw-float"]
 INPUTS: tuple[Input, ...] = get_args(Input)
 OUTPUTS = ("score", "decision", "p_value", "level_scores")
-TOLERANCE = 1e-4  # relative, between scores that should be the same (issue 8)
-OPSET = 17
+TOLERANCE = 1e-4  # relative, between scores that should be the same
+_ONE = 2048.0  # a weight of 1 in OpenCV's resize: INTER_RESIZE_COEF_SCALE
 
 
 class LevelDistance(nn.Module):
@@ -48,7 +45,7 @@ class LevelDistance(nn.Module):
 
     def __init__(self, level: LevelModel) -> None:
         super().__init__()
-        inverse = precision(level.spectrum, level.shrinkage)
+        inverse = shrunk_inverse(level.spectrum, level.shrinkage)
         self.register_buffer("mean", torch.tensor(level.spectrum.mean))
         self.register_buffer("mean_remainder", torch.tensor(level.spectrum.mean_remainder))
         self.register_buffer("vectors", torch.tensor(inverse.vectors))
@@ -56,7 +53,7 @@ class LevelDistance(nn.Module):
         self.outside = inverse.outside
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return what `distances.mahalanobis` does, by the same steps."""
+        """Return the distances that :func:`gaussad_cli.gaussian.distances.mahalanobis` gives, by the same steps."""
         deviations = features.double() - self.mean - self.mean_remainder
         components = deviations @ self.vectors
         squared = components.square() @ self.inside
@@ -67,7 +64,7 @@ class LevelDistance(nn.Module):
 
 
 class Detector(nn.Module):
-    """Images to score, decision, p-value and distances per level."""
+    """Maps images to score, decision, p-value and distances per level."""
 
     held_out: Tensor
 
@@ -104,7 +101,9 @@ class Graph:
     Attributes
     ----------
     content : the ONNX file
-    rule, size, resize : what it takes, see :class:`Detector`
+    rule : the layout and type of the images that it takes
+    size : pixels of the network's square
+    resize : whether it takes images of any height and width, and resizes them itself
     batched : whether it takes any number of images at a time, or one
     """
 
@@ -115,8 +114,15 @@ class Graph:
     batched: bool
 
     def describe_input(self) -> str:
-        """Say what it takes."""
-        return describe_input(self.rule, self.size, self.resize, self.batched)
+        """Describe the input in one line."""
+        n = "N" if self.batched else "1"
+        height, width = ("H", "W") if self.resize else (self.size, self.size)
+        if self.rule == "nhwc-uint8":
+            layout = f"({n}, {height}, {width}, 3) uint8 RGB"
+        else:
+            layout = f"({n}, 3, {height}, {width}) float32 RGB in [0, 1]"
+        when = "resized inside" if self.resize else "resize before"
+        return f"{layout}; {when}, straight to {self.size} x {self.size}, as OpenCV does it (INTER_LINEAR on uint8)"
 
     def session(self, threads: int) -> onnxruntime.InferenceSession:
         """Open it in ONNX Runtime, on the CPU."""
@@ -148,9 +154,8 @@ def build_graph(model: Model, network: LevelNetwork, backbone: Backbone, rule: I
 
 
 def _build(detector: Detector, model: Model, batched: bool) -> Graph:
-    rule, size, resize = detector.rule, detector.backbone.input_size, detector.resize
-    said = describe(model, describe_input(rule, size, resize, batched))
-    return Graph(_with_metadata(_trace(detector, batched), said), rule, size, resize, batched)
+    graph = Graph(_trace(detector, batched), detector.rule, detector.backbone.input_size, detector.resize, batched)
+    return replace(graph, content=_with_metadata(graph.content, describe_graph(model, graph.describe_input())))
 
 
 def _trace(detector: Detector, batched: bool) -> bytes:
@@ -159,45 +164,29 @@ def _trace(detector: Detector, batched: bool) -> bytes:
     image = torch.zeros(1, size, size, 3, dtype=torch.uint8) if nhwc else torch.zeros(1, 3, size, size)
     batch = {0: "batch"} if batched else {}
     sides = dict(zip((1, 2) if nhwc else (2, 3), ("height", "width"), strict=True)) if detector.resize else {}
-    try:
-        with TemporaryDirectory() as folder, warnings.catch_warnings():
-            # The newer exporter needs another package, and ten times as long.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                detector,
-                (image,),
-                Path(folder) / "model.onnx",
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=["image"],
-                output_names=list(OUTPUTS),
-                dynamic_axes={"image": batch | sides} | dict.fromkeys(OUTPUTS, batch),
-            )
-            return (Path(folder) / "model.onnx").read_bytes()
-    except Exception as error:  # an operator without a counterpart can be almost any error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{detector.backbone.name} cannot be exported to ONNX ({reason}).") from None
+    axes = {"image": batch | sides} | dict.fromkeys(OUTPUTS, batch)
+    return export_module(detector, image, OUTPUTS, detector.backbone.name, axes)
 
 
-def _with_metadata(content: bytes, said: dict[str, str]) -> bytes:
-    """Say in the file what it is, and hold it against ONNX's own checker."""
+def _with_metadata(content: bytes, description: dict[str, str]) -> bytes:
+    """Write the description into the file, and run ONNX's own checker on it."""
     graph = onnx.load_from_string(content)
     graph.producer_name, graph.producer_version = "gaussad", __version__
-    onnx.helper.set_model_props(graph, said)
+    onnx.helper.set_model_props(graph, description)
     onnx.checker.check_model(graph, full_check=True)
     return graph.SerializeToString()
 
 
 def _runs_batched(graph: Graph) -> bool:
-    """Whether two images together score as each alone: an exported network may have kept the one it was traced with."""
+    """Return whether two images together score as each alone: a trace may have fixed the batch to its one image."""
     pair = noise(2, graph.size, graph.size)
     try:
         session = graph.session(usable_cores())
         alone = [session.run(["score"], graph.feed(image))[0] for image in pair]
-        both = session.run(["score"], {"image": np.concatenate([graph.feed(image)["image"] for image in pair])})[0]
-    except Exception:  # ONNX Runtime's have no type in common
+        together = session.run(["score"], {"image": np.concatenate([graph.feed(image)["image"] for image in pair])})[0]
+    except Exception:  # ONNX Runtime's exceptions have no type in common
         return False
-    return bool(np.allclose(both, np.concatenate(alone), rtol=TOLERANCE, atol=0))
+    return bool(np.allclose(together, np.concatenate(alone), rtol=TOLERANCE, atol=0))
 
 
 def noise(n: int, height: int, width: int) -> NDArray[np.uint8]:
@@ -207,8 +196,8 @@ def noise(n: int, height: int, width: int) -> NDArray[np.uint8]:
     return np.stack(images).astype(np.uint8)
 
 
-def describe(model: Model, graph_input: str) -> dict[str, str]:
-    """Return what the file says of itself in its metadata."""
+def describe_graph(model: Model, graph_input: str) -> dict[str, str]:
+    """Return the metadata of the ONNX file."""
     identity = model.backbone
     return {
         "gaussad_version": __version__,
@@ -228,13 +217,47 @@ def describe(model: Model, graph_input: str) -> dict[str, str]:
     }
 
 
-def describe_input(rule: Input, size: int, resize: bool, batched: bool) -> str:
-    """Say what a graph takes."""
-    n = "N" if batched else "1"
-    sides = ("H", "W") if resize else (size, size)
-    if rule == "nhwc-uint8":
-        layout = f"({n}, {sides[0]}, {sides[1]}, 3) uint8 RGB"
-    else:
-        layout = f"({n}, 3, {sides[0]}, {sides[1]}) float32 RGB in [0, 1]"
-    square = f"straight to {size} x {size}, as OpenCV does it (INTER_LINEAR on uint8)"
-    return f"{layout}; resized inside, {square}" if resize else f"{layout}; resize before, {square}"
+def resize_like_opencv(images: Tensor, size: int) -> Tensor:
+    """Resize images (N, H, W, 3) straight to the square, as OpenCV does to the bit; (N, size, size, 3) float64.
+
+    OpenCV weighs pixels by multiples of 1/2048 and cuts bits off on the way, while ONNX's Resize weighs in floating
+    point. The results differ by a gray level now and then, and the scores by up to 2 %. Here every step is OpenCV's
+    (``resize.cpp``, INTER_LINEAR on uint8), in float64, which holds all of its integers exactly, and in operations that
+    ONNX has.
+
+    Parameters
+    ----------
+    images : uint8, or another type that holds whole numbers from 0 to 255
+    """
+    shape = shape_as_tensor(images)  # traced, so that the exported graph takes any height and width
+    top, bottom, upper, lower = _taps(shape[1:2], size, clamp=False)
+    left, right, before, after = _taps(shape[2:3], size, clamp=True)
+    rows = (
+        (images[:, at][:, :, left].double() * before + images[:, at][:, :, right].double() * after)
+        for at in (top, bottom)
+    )
+    above, below = ((row / 16).floor() for row in rows)
+    upper, lower = (weight.reshape(-1, 1, 1) for weight in (upper[:, 0], lower[:, 0]))
+    total = (upper * above / 65536).floor() + (lower * below / 65536).floor()
+    return ((total + 2) / 4).floor()
+
+
+def _taps(length: Tensor, size: int, clamp: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the two pixels that each target pixel lies between, (size,), and their weights, (size, 1) float64.
+
+    Parameters
+    ----------
+    length : (1,), pixels of the side. If it were a scalar, the exporter would compute with it in float32
+    clamp : whether a target beyond the outermost pixel's centre has that pixel's whole weight, as OpenCV has it along
+        rows; along columns it weighs the same pixel twice, which rounds otherwise
+    """
+    places = ((torch.arange(size, dtype=torch.float64) + 0.5) * (length.double() / size) - 0.5).float()
+    first = places.floor()
+    share = places - first
+    if clamp:
+        inside = (first >= 0) & (first < length - 1)
+        share = torch.where(inside, share, torch.zeros_like(share))
+    last = length - 1
+    near, far = (torch.minimum(at.long().clamp(min=0), last) for at in (first, first + 1))
+    near_weight, far_weight = ((part * _ONE).round().double().reshape(-1, 1) for part in (1.0 - share, share))
+    return near, far, near_weight, far_weight

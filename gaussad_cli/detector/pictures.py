@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CAVEAT = (
-    "The distance map holds each place's own features against the Gaussian of features averaged over whole images, "
-    "which vary far less: it is not the score's model, and neither map is a segmentation."
+    "The distance map scores the features of single places by a Gaussian of features averaged over whole images, which "
+    "vary far less. It is not the model behind the score, and neither map is a segmentation."
 )
 _ALPHA = 0.6  # of a map over the image
 _GROUPS = {"leading": "#7a9cc6", "trailing": "#c8553d", "outside": "#8d8d8d"}
-_EXPLAIN = {"leading": "leading\n99 % of variance", "trailing": "trailing", "outside": "outside\nof training data"}
+_LABELS = {"leading": "leading\n99 % of variance", "trailing": "trailing", "outside": "outside\nof training data"}
 _BLAMED, _OTHER = "#c8553d", "#b9c4d0"
 
 
@@ -53,26 +53,27 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
 def _draw_image(axes: Axes, explanation: Explanation) -> None:
     axes.imshow(explanation.square)
     axes.set_axis_off()
-    axes.set_title("image, as the network sees it", fontsize=10)
+    axes.set_title("image as the network sees it", fontsize=10)
 
 
 def _draw_distance(axes: Axes, explanation: Explanation) -> None:
     values = _upsample(explanation.located.distance, explanation.square)
     _overlay(axes, explanation.square, values, "inferno", (float(values.min()), float(values.max())), "x median")
-    axes.set_title(f"distance of each place, {_what(explanation)}\n(not the score's model)", fontsize=10)
+    axes.set_title(f"distance of each place, {_level_name(explanation)}\n(not the model behind the score)", fontsize=10)
 
 
 def _draw_contribution(axes: Axes, explanation: Explanation) -> None:
     located = explanation.located.contribution
     values = _upsample(located / located.mean(), explanation.square)
-    most = float(np.abs(values).max())
-    _overlay(axes, explanation.square, values, "coolwarm", (-most, most), "x mean")
+    limit = float(np.abs(values).max())
+    _overlay(axes, explanation.square, values, "coolwarm", (-limit, limit), "x mean")
     axes.set_title(
-        f"contribution to the squared distance, {_what(explanation)}\n(exact; blue pulls towards normal)", fontsize=10
+        f"contribution to the squared distance, {_level_name(explanation)}\n(exact; blue pulls towards normal)",
+        fontsize=10,
     )
 
 
-def _what(explanation: Explanation) -> str:
+def _level_name(explanation: Explanation) -> str:
     return f"level {explanation.level}{' less normal pattern' if explanation.centred else ''}"
 
 
@@ -102,27 +103,28 @@ def _draw_levels(axes: Axes, explanation: Explanation) -> None:
 def _draw_groups(axes: Axes, explanation: Explanation) -> None:
     groups = explanation.directions.groups
     places = np.arange(len(groups))
-    axes.bar(places - 0.2, [100 * one.share for one in groups], 0.38, color=[_GROUPS[one.name] for one in groups])
-    axes.bar(places + 0.2, [100 * one.expected for one in groups], 0.38, color="0.85")
-    axes.set_xticks(places, [f"{_EXPLAIN[one.name]}\n({one.size})" for one in groups])
+    colours = [_GROUPS[group.name] for group in groups]
+    axes.bar(places - 0.2, [100 * group.share for group in groups], 0.38, color=colours)
+    axes.bar(places + 0.2, [100 * group.expected for group in groups], 0.38, color="0.85")
+    axes.set_xticks(places, [f"{_LABELS[group.name]}\n({group.size})" for group in groups])
     axes.set(ylabel="share of the squared distance, %")
     axes.set_title("components of that level\n(gray: training images)", fontsize=10)
 
 
 def _draw_components(axes: Axes, explanation: Explanation) -> None:
     largest = explanation.directions.largest
-    colours = [_GROUPS["leading" if one.leading else "trailing"] for one in largest]
-    bars = axes.barh(range(len(largest)), [100 * one.share for one in largest], color=colours)
-    axes.bar_label(bars, [f" {one.deviations:+.1f} std" for one in largest], fontsize=8)
-    axes.set_yticks(range(len(largest)), [f"#{one.number}" for one in largest])
+    colours = [_GROUPS["leading" if component.leading else "trailing"] for component in largest]
+    bars = axes.barh(range(len(largest)), [100 * component.share for component in largest], color=colours)
+    axes.bar_label(bars, [f" {component.deviations:+.1f} std" for component in largest], fontsize=8)
+    axes.set_yticks(range(len(largest)), [f"#{component.number}" for component in largest])
     axes.invert_yaxis()
     axes.margins(x=0.22)
     axes.set(xlabel="share of the squared distance, %", ylabel="component (1: most variant)")
-    axes.set_title("the components that drove it most", fontsize=10)
+    axes.set_title("components with the largest shares", fontsize=10)
 
 
 def _upsample(values: Array, square: NDArray[np.uint8]) -> Array:
-    """Bilinear, to the image's size."""
+    """Resize a map to the size of the image, bilinearly."""
     height, width = square.shape[:2]
     upsampled: Any = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
     return np.asarray(upsampled, dtype=np.float64)

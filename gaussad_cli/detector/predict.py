@@ -1,4 +1,4 @@
-"""Images, as many as there are, to scores and decisions, one record each."""
+"""From image files to scores and decisions, one record per file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import io
 import json
 import math
 import shutil
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,24 +20,22 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from gaussad_cli.datasets.own import find_images, images_below
+from gaussad_cli.datasets.own import images_below
+from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
 from gaussad_cli.detector.model import Model, combine
-from gaussad_cli.detector.network import find_network
-from gaussad_cli.detector.stream import Seen, see
-from gaussad_cli.detector.train import HASH_HEAD, Looking
-from gaussad_cli.detector.update import update
-from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.engine import Engine, build_engine
+from gaussad_cli.detector.train import lowest_rate
+from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.files import write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 FORMATS = ("csv", "json")
 NORMAL, ANOMALOUS, ERROR = "normal", "anomalous", "error"
+_INTERVAL = 0.5  # seconds between two looks at a watched folder
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one file; score and p-value are None where it could not be read."""
+    """What a model says about one file. Score and p-value are None if the file could not be read."""
 
     path: Path
     decision: str
@@ -46,112 +45,116 @@ class Prediction:
     error: str
 
 
-def open_engine(model: Model, looking: Looking, say: Callable[[str], object]) -> Engine:
-    """Build the engine that a model looks through, with the weights that it was fitted with.
+@dataclass(frozen=True)
+class FilesToScore:
+    """Which files are scored.
 
-    Parameters
+    Attributes
     ----------
-    say : is told if another engine or precision than the training's is used
-
-    Raises
-    ------
-    UserError
-        If the weights are others, or an option cannot be used.
+    arguments : images, folders of them, or "-" for the paths that standard input lists
+    watched : a folder whose images are scored as they arrive; goes without `arguments`
     """
-    choice = looking.compute.choose()
-    identity = model.backbone
-    if (choice.engine, choice.precision) != (identity.engine, identity.precision):
-        say(
-            f"The model was trained by engine {identity.engine}, {identity.precision}; scores by {choice.engine}, "
-            f"{choice.precision} differ{' by rounding' if choice.precision == identity.precision == 'fp32' else ''}."
-        )
-    return build_engine(choice, find_network(model, looking.weights), looking.cache)
+
+    arguments: tuple[str, ...]
+    watched: Path | None = None
+
+    def paths(self) -> Iterator[Path]:
+        """Return the files, as they come."""
+        return watch(self.watched, _INTERVAL) if self.watched else expand(self.arguments, sys.stdin)
+
+    @property
+    def root(self) -> Path | None:
+        """The folder that all files lie in, if there is just one folder."""
+        folders = [Path(argument) for argument in self.arguments]
+        return self.watched or (folders[0] if len(folders) == 1 and folders[0].is_dir() else None)
+
+    def check(self, copies: Path | None) -> None:
+        """Check that there is something to score, and that copies of the files do not become files to score.
+
+        Raises
+        ------
+        UserError
+            If neither or both of arguments and watched folder are given, or copies would go to a folder of images.
+        """
+        if bool(self.arguments) == (self.watched is not None):
+            raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
+        for source in [self.watched] if self.watched else map(Path, self.arguments):
+            if copies is not None and source.is_dir() and copies.resolve().is_relative_to(source.resolve()):
+                raise UserError(
+                    f"--copy-to {copies} lies in {source}: the copies would be scored too. Choose another folder."
+                )
 
 
-def threshold_for(model: Model, threshold: float | None, fpr: float | None) -> float:
-    """Return the threshold to decide by: given, for another rate, or the model's own.
+def choose_threshold(model: Model, threshold: float | None, fpr: float | None) -> float:
+    """Return the threshold to decide by: the given one, the one for a given rate, or the model's own.
 
     Raises
     ------
     UserError
-        If both are given, or the rate cannot be had.
+        If both are given, the threshold is not a finite number, or the model is not calibrated for the rate.
     """
     if threshold is not None and fpr is not None:
-        raise UserError("--threshold and --fpr both say where the line is: give one.")
+        raise UserError("--threshold and --fpr both set the threshold: give only one of them.")
     if threshold is not None:
+        if not math.isfinite(threshold):
+            raise UserError(f"--threshold {threshold}: give a distance, such as the one that gaussad train printed.")
         return threshold
     if fpr is None:
         return model.calibration.threshold
     k = model.calibration.distances.size
     if not 1.0 / (k + 1) <= fpr < 1.0:
-        raise UserError(
-            f"--fpr {fpr:g}: the model was calibrated on {k} images, for rates from {1.0 / (k + 1):.2g} to 1."
-        )
+        raise UserError(f"--fpr {fpr:g}: the model was calibrated on {k} images, and {lowest_rate(k)}.")
     return float(conformal_threshold(model.calibration.distances, fpr))
 
 
-def predict(
-    model: Model, engine: Engine, paths: Iterable[Path], threshold: float, looking: Looking
-) -> Iterator[list[Prediction]]:
-    """Yield predictions in the order of the paths, a batch at a time; a file that cannot be read is one of them."""
-    for batch in see(
-        engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads, looking.ahead
-    ):
-        yield _decide(model, batch, threshold)
+@interruptible("interrupted. What was written is kept.")
+def predict_files(
+    model: Model, network: OpenNetwork, files: FilesToScore, threshold: float, output: PredictionOutput
+) -> dict[str, int]:
+    """Score files, and write the predictions in the order of the files, as they are done.
+
+    Returns
+    -------
+    How many files there were of each decision.
+    """
+    counts, root = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0}, files.root
+    # A caller that waits for every answer before it sends the next path must get it.
+    one_by_one = files.watched is not None or (files.arguments == ("-",) and network.compute.batch_size == 1)
+    # Rows on the same terminal show the progress already.
+    hidden = True if files.watched or sys.stdout.isatty() else None
+    output.write_header(model.level_numbers)
+    with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar:
+        for batch in look(network, files.paths(), one_by_one):
+            for prediction in predict(model, batch, threshold):
+                output.write_prediction(prediction, model.level_numbers)
+                if output.copies is not None:
+                    copy_file(output.copies, prediction, root)
+                counts[prediction.decision] += 1
+            bar.update(len(batch))
+    return counts
 
 
-def _decide(model: Model, batch: list[Seen], threshold: float) -> list[Prediction]:
-    good = [one for one in batch if not one.error]
-    if not good:
-        return [_failed(one) for one in batch]
-    features = {level: np.stack([one.features[level] for one in good]) for level in model.level_numbers}
+def predict(model: Model, images: list[ImageFeatures], threshold: float) -> list[Prediction]:
+    """Return a prediction per image, in order; one that could not be read has the decision "error"."""
+    decided = iter(_decide(model, [image for image in images if not image.error], threshold))
+    return [
+        Prediction(image.path, ERROR, None, None, {}, image.error) if image.error else next(decided) for image in images
+    ]
+
+
+def _decide(model: Model, images: list[ImageFeatures], threshold: float) -> list[Prediction]:
+    if not images:
+        return []
+    features = {level: np.stack([image.features[level] for image in images]) for level in model.level_numbers}
     by_level = model.level_scores(features)
     scores = combine(by_level)
     p_values = model.calibration.p_values(scores)
-    rows = iter(range(len(good)))
     predictions = []
-    for one in batch:
-        if one.error:
-            predictions.append(_failed(one))
-            continue
-        row = next(rows)
+    for row, image in enumerate(images):
+        decision = NORMAL if scores[row] <= threshold else ANOMALOUS  # a NaN score counts as anomalous
         levels = {level: float(values[row]) for level, values in by_level.items()}
-        decision = NORMAL if scores[row] <= threshold else ANOMALOUS  # in this order, what is no number is not normal
-        predictions.append(Prediction(one.path, decision, float(scores[row]), float(p_values[row]), levels, ""))
+        predictions.append(Prediction(image.path, decision, float(scores[row]), float(p_values[row]), levels, ""))
     return predictions
-
-
-def _failed(one: Seen) -> Prediction:
-    return Prediction(one.path, ERROR, None, None, {}, one.error)
-
-
-def add_images(model: Model, folder: Path, looking: Looking, say: Callable[[str], object]) -> tuple[Model, int]:
-    """Return a model with the images below a folder added, and how many of them it had already.
-
-    Raises
-    ------
-    UserError
-        If an image cannot be used, all are known, or the model cannot be updated.
-    """
-    engine = open_engine(model, looking, say)
-    paths = find_images(folder)
-    known, new, features = set(model.hashes), [], []
-    with tqdm(total=len(paths), desc="update", unit="img", disable=None, dynamic_ncols=True) as bar:
-        for batch in see(
-            engine, model.backbone.input_size, paths, looking.compute.images_at_once, looking.compute.threads
-        ):
-            for one in batch:
-                if one.error:
-                    raise UserError(f"{one.error} The model was not changed.")
-                if (head := one.sha256[:HASH_HEAD]) not in known:
-                    known.add(head)
-                    new.append(head)
-                    features.append(one.features)
-            bar.update(len(batch))
-    if not new:
-        raise UserError(f"all {len(paths)} images below {folder} are in the model already: it was not changed.")
-    stacked = {level: np.stack([one[level] for one in features]) for level in model.level_numbers}
-    return update(model, stacked, tuple(new)), len(paths) - len(new)
 
 
 # --- which files ---
@@ -169,14 +172,14 @@ def expand(arguments: Iterable[str], lines: Iterable[str]) -> Iterator[Path]:
 
 
 def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
-    """Yield images that arrive in a folder, each once it is the same at two looks; it never ends by itself.
+    """Yield images that arrive in a folder, as soon as two looks find the same size and time; never ends by itself.
 
-    One that is written again, or goes and comes back, is yielded again. Empty files are waited for.
+    An image that is written again, or removed and put back, is yielded again. Empty files are waited for.
 
     Raises
     ------
     UserError
-        If the folder is not there, or goes.
+        If there is no such folder, or it is removed.
     """
     before: dict[Path, tuple[int, int]] = {}
     done: dict[Path, tuple[int, int]] = {}
@@ -192,11 +195,11 @@ def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.
 
 
 def _states(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return size and time of change of the images below a folder; of links to nowhere, and files that go, none."""
+    """Return size and modification time of the images below a folder, without broken links and files just removed."""
     if not folder.is_dir():
         raise UserError(f"no such folder to watch: {folder}.")
     states = {}
-    with suppress(OSError):  # a folder that goes while it is looked through: what is left is seen at the next look
+    with suppress(OSError):  # a folder is removed during the look: the next look sees what is left
         for path in images_below(folder):
             with suppress(OSError):
                 found = path.stat()
@@ -207,70 +210,73 @@ def _states(folder: Path) -> dict[Path, tuple[int, int]]:
 # --- what is written ---
 
 
-class Writer:
-    """Writes predictions as CSV with a header, or as JSON lines."""
+@dataclass(frozen=True)
+class PredictionOutput:
+    """Where predictions go: rows of CSV with a header, or JSON lines, and copies of the files if wanted.
 
-    def __init__(self, style: str, levels: Iterable[int], write: Callable[[str], object]) -> None:
-        self._style, self._levels, self._write = style, tuple(levels), write
-        if style == "csv":
-            self._row("path", "decision", "score", "p_value", *(f"level_{level}" for level in self._levels), "error")
+    Attributes
+    ----------
+    style : one of :data:`FORMATS`
+    write : takes the text, piece by piece
+    copies : folder where copies of the files are sorted by decision; None: no copies
+    """
 
-    def __call__(self, one: Prediction) -> None:
-        """Write one."""
-        levels = [one.level_scores.get(level) for level in self._levels]
-        if self._style == "csv":
-            self._row(one.path, one.decision, one.score, one.p_value, *levels, one.error)
-            return
-        row = {"path": str(one.path), "decision": one.decision, "score": one.score, "p_value": one.p_value}
-        row |= {f"level_{level}": value for level, value in zip(self._levels, levels, strict=True)}
-        self._write(json.dumps({**row, "error": one.error or None}) + "\n")
+    style: str
+    write: Callable[[str], object]
+    copies: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.style not in FORMATS:
+            raise UserError(f"unknown --format '{self.style}'. Known: {', '.join(FORMATS)}.")
+
+    def write_header(self, levels: Sequence[int]) -> None:
+        """Write what comes before the first prediction."""
+        if self.style == "csv":
+            self._row("path", "decision", "score", "p_value", *(f"level_{level}" for level in levels), "error")
+
+    def write_prediction(self, prediction: Prediction, levels: Sequence[int]) -> None:
+        """Write one prediction; the distances of `levels` are None if the file could not be read."""
+        values = {
+            "path": str(prediction.path),
+            "decision": prediction.decision,
+            "score": prediction.score,
+            "p_value": prediction.p_value,
+            **{f"level_{level}": prediction.level_scores.get(level) for level in levels},
+            "error": prediction.error or None,
+        }
+        if self.style == "csv":
+            self._row(*values.values())
+        else:
+            self.write(json.dumps(values) + "\n")
 
     def _row(self, *values: object) -> None:
         buffer = io.StringIO()
         csv.writer(buffer, lineterminator="\n").writerow("" if value is None else value for value in values)
-        self._write(buffer.getvalue())
+        self.write(buffer.getvalue())
 
 
-def check_apart(folder: Path, sources: Iterable[Path]) -> None:
-    """Check that copies do not become images to score: UserError if they would lie in a folder of those."""
-    for source in sources:
-        if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
-            raise UserError(
-                f"--copy-to {folder} lies in {source}: its copies would be scored too. Choose another folder."
-            )
+def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:
+    """Copy a file to the folder of its decision, under its path below `root`; never over another file.
 
-
-def copy_to(folder: Path, one: Prediction, root: Path | None) -> Path | None:
-    """Copy a file to the folder of its decision, under its name below `root`; never over another one.
-
-    What is there already with the same bytes is its copy: run again, a command that was ended makes no second ones.
-
-    Returns
-    -------
-    Where to; None if the file cannot be read.
+    A file with the same bytes that is there already is its copy, so a command that is run again makes no second copies.
+    A file that cannot be read is left out: its row says why.
 
     Raises
     ------
     UserError
         If the folder cannot be written.
     """
+    path = prediction.path
     try:
-        source = one.path.open("rb")
+        source = path.open("rb")
     except OSError:
-        return None
-    name = one.path.relative_to(root) if root and one.path.is_relative_to(root) else Path(one.path.name)
-    first = folder / one.decision / name
+        return
+    name = path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
+    first = folder / prediction.decision / name
     others = (first.with_name(f"{name.stem}-{number}{name.suffix}") for number in count(1))
     with source, writing(first):
         target = next(
-            path for path in chain([first], others) if not path.exists() or filecmp.cmp(one.path, path, shallow=False)
+            copy for copy in chain([first], others) if not copy.exists() or filecmp.cmp(path, copy, shallow=False)
         )
         if not target.exists():
             write_whole(target, partial(shutil.copyfileobj, source))
-    return target
-
-
-def check_threshold(value: float | None) -> None:
-    """Check a threshold that was given: UserError if it is no number."""
-    if value is not None and not math.isfinite(value):
-        raise UserError(f"--threshold {value}: wanted is a distance, such as the one that gaussad train printed.")

@@ -1,44 +1,71 @@
-"""More images for a fitted model, from its stored moments: the same Gaussian as fitting to all at once."""
+"""Adding images to a model from its stored moments: the Gaussian is the one that a fit to all images would give."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from gaussad_cli.detector.model import Calibration, LevelModel, Model, without_fourth_moments
+from gaussad_cli.datasets.own import find_images
+from gaussad_cli.detector.look import OpenNetwork, look_at_all
+from gaussad_cli.detector.model import HASH_DIGITS, Calibration, LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import Features
 from gaussad_cli.gaussian.moments import Array, Moments, gather, merge
-from gaussad_cli.gaussian.shrinkage import Shrinkage, ledoit_wolf
+from gaussad_cli.gaussian.shrinkage import shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 
-def update(model: Model, features: Mapping[int, Features], hashes: tuple[str, ...]) -> Model:
-    """Add normal images to a model.
-
-    Their distances to the model as it was are those of images that it had not seen: they join the calibration, and the
-    threshold is made anew.
-
-    Parameters
-    ----------
-    features : level -> (k, D) of new images
-    hashes : heads of theirs
+def add_images(model: Model, network: OpenNetwork, folder: Path) -> tuple[Model, int]:
+    """Return the model with the normal images below a folder added, and how many of them it had already.
 
     Raises
     ------
     UserError
-        If the model is compressed: which components are kept, and their fourth moments, cannot be had from moments.
+        If an image cannot be used, the model has all of them already, or the model cannot be updated.
+    """
+    paths = find_images(folder)
+    known, added = set(model.hashes), []
+    for image in look_at_all(network, paths, "update"):
+        if image.error:
+            raise UserError(f"{image.error} The model was not changed.")
+        if (sha256 := image.sha256[:HASH_DIGITS]) not in known:
+            known.add(sha256)
+            added.append(image)
+    if not added:
+        raise UserError(f"all {len(paths)} images below {folder} are in the model already: it was not changed.")
+    features = {level: np.stack([image.features[level] for image in added]) for level in model.level_numbers}
+    hashes = tuple(image.sha256[:HASH_DIGITS] for image in added)
+    return update(model, features, hashes), len(paths) - len(added)
+
+
+def update(model: Model, features: Mapping[int, Features], hashes: tuple[str, ...]) -> Model:
+    """Add the features of normal images to a model.
+
+    The model as it was has not seen these images, so their distances to it join the calibration, and the threshold is
+    computed again.
+
+    Parameters
+    ----------
+    features : level -> (k, D) of the new images
+    hashes : of the new images, as a model keeps them
+
+    Raises
+    ------
+    UserError
+        If the model is compressed: other components would be kept, and their fourth moments do not follow from the
+        stored ones.
     """
     for level in model.levels:
         if level.compression.mode != "all":
             raise UserError(
-                f"a model of mode {level.compression.mode} cannot be updated: the components that it keeps would be "
-                "others. Train it again on all images."
+                f"a model of mode {level.compression.mode} cannot be updated, because other components would be kept "
+                "with the new images. Train it again on all images."
             )
     new = model.score(features)
     distances = np.sort(np.concatenate([model.calibration.distances, new]))
@@ -52,54 +79,52 @@ def update(model: Model, features: Mapping[int, Features], hashes: tuple[str, ..
 
 
 def update_level(level: LevelModel, features: NDArray[np.floating]) -> LevelModel:
-    """Return a level's Gaussian with features (k, D) added, k >= 1."""
+    """Return the Gaussian of a level with features (k, D) added, k >= 1."""
     old = level.spectrum
     shift = old.mean
-    # The remainder is the rest of the mean that float64 cannot hold: the mean of the shifted features.
+    # What float64 cannot hold of the mean is the mean of the shifted features.
     second = (old.eigenvectors * (old.n * old.eigenvalues)) @ old.eigenvectors.T
     before = Moments(old.n, shift, old.mean_remainder, second)
     added = gather([features], shift)
     total = merge(before, added)
     x = np.asarray(features, dtype=np.float64) - shift - added.mean
     squared = np.square(x).sum(axis=1)
-    third, fourth = _moved(before, level.third, level.fourth, before.mean - total.mean)
-    third_added, fourth_added = _moved(added, squared @ x, float(squared @ squared), added.mean - total.mean)
+    third, fourth = _moved_powers(before, level.third, level.fourth, before.mean - total.mean)
+    third_added, fourth_added = _moved_powers(added, squared @ x, float(squared @ squared), added.mean - total.mean)
     third, fourth = third + third_added, fourth + fourth_added
-    spectrum = _spectrum(total)
-    return replace(level, spectrum=spectrum, shrinkage=_shrink(spectrum, fourth), third=third, fourth=fourth)
+    spectrum = _spectrum_of(total)
+    # Without compression, the shrinkage needs the fourth moment of all components together only.
+    shrinkage = shrink(replace(spectrum, fourth_leading=np.full(spectrum.rank, fourth)))
+    return replace(level, spectrum=spectrum, shrinkage=shrinkage, third=third, fourth=fourth)
 
 
-def _moved(of: Moments, third: Array, fourth: float, by: Array) -> tuple[Array, float]:
-    """Return sum |y+d|^2 (y+d) and sum |y+d|^4 of deviations y from a mean, whose sum is zero, moved by d."""
-    squared, trace = float(by @ by), float(np.trace(of.second))
-    moved = third + 2.0 * (of.second @ by) + trace * by + of.n * squared * by
-    power = fourth + 4.0 * float(by @ third) + 4.0 * float(by @ of.second @ by) + 2.0 * squared * trace
-    return moved, power + of.n * squared * squared
+def _moved_powers(moments: Moments, third: Array, fourth: float, by: Array) -> tuple[Array, float]:
+    """Return sum |y+d|^2 (y+d) and sum |y+d|^4, where y are deviations from a mean, which sum to zero, and d is `by`.
+
+    Parameters
+    ----------
+    third, fourth : sum |y|^2 y, (D,), and sum |y|^4
+    """
+    n, second = moments.n, moments.second
+    squared, trace = float(by @ by), float(np.trace(second))
+    moved = third + 2.0 * (second @ by) + trace * by + n * squared * by
+    power = fourth + 4.0 * float(by @ third) + 4.0 * float(by @ second @ by) + 2.0 * squared * trace
+    return moved, power + n * squared * squared
 
 
-def _spectrum(total: Moments) -> Spectrum:
-    """Return the spectrum of moments; components of no variance to rounding are left out, as a fit leaves them out."""
+def _spectrum_of(total: Moments) -> Spectrum:
+    """Return the spectrum of moments, without the components whose variance is zero to rounding, as a fit does."""
     mean, remainder = total.two_float_mean()
     values, vectors = linalg.eigh(total.second, check_finite=False)
     tolerance = max(values[-1], 0.0) * 10 * total.shift.size * np.finfo(np.float64).eps
     kept = np.flatnonzero(values > tolerance)[::-1][: total.n - 1]
-    return without_fourth_moments(
-        Spectrum(
-            n=total.n,
-            mean=mean,
-            mean_remainder=remainder,
-            variances=total.second.diagonal() / total.n,
-            eigenvalues=values[kept] / total.n,
-            eigenvectors=np.ascontiguousarray(vectors[:, kept]),
-            fourth_leading=np.zeros(0),
-            fourth_trailing=np.zeros(0),
-        )
+    return Spectrum(
+        n=total.n,
+        mean=mean,
+        mean_remainder=remainder,
+        variances=total.second.diagonal() / total.n,
+        eigenvalues=values[kept] / total.n,
+        eigenvectors=np.ascontiguousarray(vectors[:, kept]),
+        fourth_leading=np.zeros(0),
+        fourth_trailing=np.zeros(0),
     )
-
-
-def _shrink(spectrum: Spectrum, fourth: float) -> Shrinkage:
-    """Return the shrinkage of all features, from the sum of the fourth powers of the deviations' norms."""
-    kept, dim = spectrum.eigenvalues, spectrum.dim
-    trace, frobenius = float(kept.sum()), float(np.square(kept).sum())
-    intensity = ledoit_wolf(frobenius, trace, fourth / spectrum.n, spectrum.n, dim)
-    return Shrinkage(0, kept.size, dim, intensity, trace / dim)

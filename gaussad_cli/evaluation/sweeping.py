@@ -14,9 +14,8 @@ from gaussad_cli.evaluation.metrics import auroc
 from gaussad_cli.evaluation.rows import identify
 from gaussad_cli.evaluation.scorings import MAHALANOBIS
 from gaussad_cli.extraction import store
-from gaussad_cli.gaussian.distances import project
+from gaussad_cli.gaussian.distances import project, sweep_dims, sweep_leading, sweep_trailing
 from gaussad_cli.gaussian.spectrum import Spectrum
-from gaussad_cli.gaussian.sweep import sweep_dims, sweep_leading, sweep_trailing
 
 POINTS = 40  # numbers of components per level, at most
 _WAYS = {"pca": sweep_leading, "npca": sweep_trailing}

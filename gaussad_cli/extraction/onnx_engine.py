@@ -7,11 +7,9 @@ leave the caches, and an image's features do not depend on its neighbours, to th
 from __future__ import annotations
 
 import hashlib
-import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
@@ -26,6 +24,7 @@ from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import usable_cores
+from gaussad_cli.extraction.onnx_export import export_module
 from gaussad_cli.extraction.store import digest
 from gaussad_cli.files import write_whole
 
@@ -79,13 +78,13 @@ def load_graph(network: ResolvedNetwork, cache: Path) -> bytes:
             content = path.read_bytes()
             if path.stem == f"{key}-{_head(content)}":
                 return content
-    graph = export(build_network(network), backbone)
+    graph = export_network(build_network(network), backbone)
     with suppress(UserError):  # a cache that cannot be written shows where it matters
         write_whole(cache / GRAPHS / f"{key}-{_head(graph)}.onnx", lambda file: file.write(graph))
     return graph
 
 
-def export(network: LevelNetwork, backbone: Backbone) -> bytes:
+def export_network(network: LevelNetwork, backbone: Backbone) -> bytes:
     """Export a network with its normalisation as an ONNX graph for one image: "image" (1, size, size, 3) uint8.
 
     Raises
@@ -96,25 +95,8 @@ def export(network: LevelNetwork, backbone: Backbone) -> bytes:
     if backbone.family != "timm":
         fold_batch_norm(network)
     image = torch.zeros(1, backbone.input_size, backbone.input_size, 3, dtype=torch.uint8)
-    try:
-        with (
-            TemporaryDirectory() as folder,
-            warnings.catch_warnings(),
-        ):  # the newer exporter needs another package, and ten times as long
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                _Normalised(network, backbone).eval(),
-                (image,),
-                Path(folder) / "graph.onnx",
-                dynamo=False,
-                opset_version=17,
-                input_names=["image"],
-                output_names=[f"level_{level}" for level in network.levels],
-            )
-            return (Path(folder) / "graph.onnx").read_bytes()
-    except Exception as error:  # an operator without a counterpart can be almost any error
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{backbone.name} cannot be exported to ONNX ({reason}): use --engine torch.") from None
+    outputs = [f"level_{level}" for level in network.levels]
+    return export_module(_Normalised(network, backbone), image, outputs, backbone.name)
 
 
 class _Normalised(nn.Module):

@@ -22,7 +22,7 @@ from gaussad_cli.training import autoencoder, classifier
 from gaussad_cli.training.autoencoder import TRUNK, autoencoder_training, resnet_autoencoder
 from gaussad_cli.training.classifier import classifier_training, pretrained_classifier
 from gaussad_cli.training.loop import train_folds
-from gaussad_cli.training.rows import CategoryRows, category_rows
+from gaussad_cli.training.rows import category_rows
 from gaussad_cli.training.task import RECIPE, CategoryTraining, TrainableNetwork, TrainingOptions
 
 STATES = "trained"  # folder of the networks' states in a data set's cache

@@ -106,7 +106,7 @@ def test_a_wrong_option_of_export_writes_nothing(cli, tmp_path, options, fragmen
 def test_explain_draws_a_picture_and_prints_its_numbers(cli, images):
     done = cli("explain", "m.gaussad", images[0], "--out", "why", "--level", 2)
     assert done.code == 0, done.err
-    for fragment in ("of level 2's squared distance", "leading", "trailing", "outside"):
+    for fragment in ("shares of level 2's squared distance", "leading", "trailing", "outside"):
         assert fragment in done.out
     with Image.open(Path("why") / "0-explained.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from gaussad_cli.detector.container import _ARRAYS, _describe, _digest, _metadata, _model, read_model, write_model
-from gaussad_cli.detector.update import update
+from gaussad_cli.detector.container import _digest, _metadata, read_model, write_model
 from gaussad_cli.errors import UserError
 from gaussad_cli.gaussian.compression import Compression
 from tests.detector.tiny_network import features, pictures, tiny_model
@@ -69,7 +68,7 @@ def test_five_hundred_damaged_files_are_clear_errors(tmp_path, content):
 
 
 def rewritten(content, change):
-    """A file that was changed by somebody who knows the format, digest and all."""
+    """A file with a change and a digest that matches it, as a faulty writer would make it."""
     described, arrays = json.loads(_metadata(content)["gaussad"]), load(content)
     change(described, arrays)
     text = json.dumps(described)
@@ -79,74 +78,27 @@ def rewritten(content, change):
 CHANGES = {
     "a later version": lambda d, _: d.update(schema=2),
     "no backbone": lambda d, _: d.pop("backbone"),
-    "another field": lambda d, _: d["backbone"].update(evil="1"),
+    "an unknown field": lambda d, _: d["backbone"].update(colour="1"),
     "no levels": lambda d, _: d.update(levels=[]),
-    "a level twice": lambda d, _: d["levels"].append(d["levels"][0]),
-    "components out of range": lambda d, _: d["levels"][0]["shrinkage"].update(stop=99),
-    "text for a number": lambda d, _: d["levels"][0].update(fourth="many"),
+    "a level without arrays": lambda d, _: d["levels"][0].update(level=7),
+    "no spectrum": lambda _, a: a.pop("1.eigenvalues"),
     "float32": lambda _, a: a.update({"1.mean": a["1.mean"].astype(np.float32)}),
     "another shape": lambda _, a: a.update({"1.mean": a["1.mean"][:-1]}),
     "NaN": lambda _, a: a.update({"1.mean": a["1.mean"] * np.nan}),
-    "no calibration": lambda _, a: a.update(calibration=np.zeros(0)),
+    "an infinite distance": lambda _, a: a.update(calibration=a["calibration"] + np.inf),
     "an infinite rate": lambda d, _: d["calibration"].update(fpr=float("inf")),
-    "a threshold that is no number": lambda d, _: d["calibration"].update(threshold=float("nan")),
-    "a calibration out of order": lambda _, a: a.update(calibration=a["calibration"][::-1].copy()),
-    "more components than images": lambda d, _: d["levels"][0].update(n=3),
-    "a negative eigenvalue": lambda _, a: a.update({"1.eigenvalues": -a["1.eigenvalues"]}),
-    "an unknown mode": lambda d, _: d["levels"][0].update(compression={"mode": "best", "var": 0.5}),
-    "a network without a name": lambda d, _: d["backbone"].update(name=None),
+    "a NaN threshold": lambda d, _: d["calibration"].update(threshold=float("nan")),
     "hashes of another form": lambda _, a: a.update(hashes=np.zeros(3)),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_was_made_by_somebody_else_is_a_clear_error(tmp_path, content, change):
+def test_a_file_of_another_form_is_a_clear_error(tmp_path, content, change):
     with pytest.raises(UserError) as caught:
         read(tmp_path, rewritten(content, CHANGES[change]))
     assert ("version 2" in str(caught.value)) == (change == "a later version")
 
 
-HOSTILE = (None, True, -1, 0, 0.5, 1e308, 10**400, float("nan"), float("inf"), "", "x", [], {}, [[]], -(10**30), 2**63)
-
-
-def places(value, path=()):
-    yield path
-    if isinstance(value, dict | list):
-        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from places(inner, (*path, key))
-
-
-def replaced(value, path, new):
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = replaced(value[path[0]], path[1:], new)
-    return copy
-
-
-def test_a_header_with_any_one_value_hostile_is_refused_or_means_a_number():
-    """Whoever writes a file on purpose gets the digest right: only what is looked at keeps tracebacks and NaN away."""
-    model = tiny_model(levels=(1,))
-    described = json.loads(json.dumps({**_describe(model), "provenance": {"updates": 0}}))
-    arrays = {f"1.{name}": vars(model.levels[0].spectrum).get(name, model.levels[0].third) for name in _ARRAYS}
-    arrays |= {"calibration": model.calibration.distances, "hashes": np.zeros((0, 8), np.uint8)}
-    seen, refused = features(pictures(3), levels=(1,)), 0
-    assert _model(described, arrays).score(seen).tolist() == model.score(seen).tolist()
-    for path in places(described):
-        for value in HOSTILE:
-            try:
-                read = _model(json.loads(json.dumps(replaced(described, path, value))), arrays)
-            except (ValueError, KeyError, TypeError, AttributeError, OverflowError):  # what read_model makes clear
-                refused += 1
-                continue
-            if path[:1] == ("backbone",):  # the values are held against the registry's later
-                assert isinstance(read.backbone.name, str), (path, value)
-            elif path[:1] in (("levels",), ("calibration",), ("provenance",)):
-                updated = update(read, seen, ("ab" * 8,) * 3)
-                assert np.isfinite([*read.score(seen), *updated.score(seen)]).all(), (path, value)
-    assert refused > 400
-
-
-def test_a_missing_file_is_said(tmp_path):
+def test_a_missing_file_is_a_clear_error(tmp_path):
     with pytest.raises(UserError, match="cannot read the model"):
         read_model(tmp_path / "nowhere.gaussad")

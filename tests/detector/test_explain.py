@@ -151,7 +151,7 @@ def test_the_level_looked_at_is_the_one_that_stands_out_most_or_the_one_asked_fo
 
 
 def test_a_level_that_the_model_lacks_is_refused():
-    with pytest.raises(UserError, match=r"--level 3: the model has --level 1, 2"):
+    with pytest.raises(UserError, match=r"--level 3: the model only has level 1, 2"):
         check_level(tiny_model(), 3)
 
 

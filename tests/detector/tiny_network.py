@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import torch
 from torch import nn
 
 from gaussad_cli.backbones.network import LevelNetwork, normalise
-from gaussad_cli.backbones.registry import IMAGENET_MEAN, IMAGENET_STD, Backbone
+from gaussad_cli.backbones.registry import IMAGENET_MEAN, IMAGENET_STD, Backbone, find_backbone
+from gaussad_cli.detector.look import OpenNetwork
 from gaussad_cli.detector.model import BackboneIdentity, Calibration, Model, fit_level
+from gaussad_cli.extraction.engine import Compute
+from gaussad_cli.extraction.torch_engine import TorchEngine
 from gaussad_cli.gaussian.compression import NO_COMPRESSION
 
 SIZE = 32
@@ -65,3 +70,29 @@ def tiny_model(n=40, compression=NO_COMPRESSION, levels=LEVELS, threshold=None):
     held_out = np.sort(model.score(features(pictures(19, seed=1), levels)))
     cut = float(np.median(held_out)) if threshold is None else threshold
     return Model(IDENTITY, fitted, Calibration(held_out, 0.5, cut), {})
+
+
+def lite0_model(level=1, **changes):
+    """A model that claims to be of EfficientNet-Lite0, with random features and other weights."""
+    backbone, model = find_backbone("efficientnet-lite0"), tiny_model()
+    identity = replace(
+        model.backbone, name=backbone.name, input_size=backbone.input_size, mean=backbone.mean, std=backbone.std,
+        padding="tf",
+    )  # fmt: skip
+    rows = np.random.default_rng(0).normal(size=(9, backbone.dims[0]))
+    return replace(model, backbone=replace(identity, **changes), levels=(fit_level(level, rows),))
+
+
+def open_tiny_network(batch_size=3, levels=LEVELS):
+    """The network, opened as commands open theirs, on the CPU."""
+    compute = Compute("torch", "cpu", "fp32", batch_size, 1)
+    return OpenNetwork(TorchEngine(TinyNetwork(levels), BACKBONE, "cpu"), IDENTITY, compute)
+
+
+def write_pictures(folder, images):
+    """Write images (H, W, 3) uint8 RGB as PNG files, and return their paths in order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:03d}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        cv2.imwrite(str(path), image[..., ::-1])
+    return paths

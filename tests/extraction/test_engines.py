@@ -22,7 +22,7 @@ from gaussad_cli.evaluation.results import read_metrics
 from gaussad_cli.extraction import extract
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import EngineChoice, build_engine, choose_engine
-from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, export, load_graph
+from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, export_network, load_graph
 from gaussad_cli.extraction.torch_engine import TorchEngine
 from tests.conftest import assert_user_error, write_image
 from tests.extraction.toy import ToyEngine
@@ -154,7 +154,7 @@ def test_a_graph_is_exported_once_and_a_damaged_one_again(tmp_path, graph, monke
     content = graph()
     (path,) = (tmp_path / GRAPHS).iterdir()
     with monkeypatch.context() as patched:
-        patched.setattr("gaussad_cli.extraction.onnx_engine.export", None)  # not called
+        patched.setattr("gaussad_cli.extraction.onnx_engine.export_network", None)  # not called
         assert graph() == content
     path.write_bytes(content[:-9] + b"tampered!")
     assert graph() == content
@@ -211,7 +211,7 @@ def test_the_graph_normalises_by_the_float_formula_to_the_bit(name):
     images = np.stack([image, image.T, image[::-1]], axis=2)[None]
     mean, std = np.array(backbone.mean, np.float32), np.array(backbone.std, np.float32)
     expected = (images.astype(np.float32) / np.float32(255) - mean) / std
-    ours = OnnxEngine(export(Unchanged(), backbone), (1,)).run(images)[1]
+    ours = OnnxEngine(export_network(Unchanged(), backbone), (1,)).run(images)[1]
     assert ours.dtype == np.float32
     np.testing.assert_array_equal(ours, expected.transpose(0, 3, 1, 2))
 

@@ -1,0 +1,74 @@
+"""`gaussad predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from gaussad_cli.cli.options import BatchSize, Cache, Device, Engine, ModelFile, Precision, Weights, Workers, note
+from gaussad_cli.errors import UserError
+
+ANOMALY_FOUND = 3  # exit status with --fail-on-anomaly
+
+
+def predict(
+    model: ModelFile,
+    images: Annotated[
+        Optional[list[str]], typer.Argument(help="Images, folders of images, or - for a list of paths on stdin.")
+    ] = None,
+    style: Annotated[str, typer.Option("--format", help="csv, or json with one object per line.")] = "csv",
+    threshold: Annotated[Optional[float], typer.Option(help="Decide by this distance, not by the model's own.")] = None,
+    fpr: Annotated[
+        Optional[float], typer.Option(help="Decide by the threshold for this false-positive rate, not the model's own.")
+    ] = None,
+    copy_to: Annotated[
+        Optional[Path], typer.Option(help="Sort copies of the files into DIR/normal, DIR/anomalous and DIR/error.")
+    ] = None,
+    watch: Annotated[
+        Optional[Path], typer.Option(help="Score the images that arrive in this folder, until Ctrl-C.")
+    ] = None,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option("--fail-on-anomaly", help="Exit with status 3 if an image is anomalous.")
+    ] = False,
+    weights: Weights = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    precision: Precision = "fp32",
+    batch_size: BatchSize = None,
+    workers: Workers = None,
+    cache: Cache = Path("cache"),
+) -> None:
+    """Score images with a trained model: path, decision, score, p-value, and the distance at every level.
+
+    The p-value is the share of held-out normal images that are at least as far out. A file that cannot be read gets a
+    row with an error; the exit status is 2 then, after all other files are done.
+
+    Example: gaussad predict screw.gaussad screws/new --copy-to sorted
+
+    Example: find . -name '*.png' | gaussad predict screw.gaussad - --format json
+    """
+    from gaussad_cli.detector.container import read_model
+    from gaussad_cli.detector.look import open_network_of
+    from gaussad_cli.detector.predict import FilesToScore, PredictionOutput, choose_threshold, predict_files
+    from gaussad_cli.extraction.engine import Compute
+
+    files = FilesToScore(tuple(images or ()), watch)
+    output = PredictionOutput(style, lambda text: typer.echo(text, nl=False), copy_to)
+    files.check(copy_to)
+    trained = read_model(model)
+    chosen = choose_threshold(trained, threshold, fpr)
+    compute = Compute(engine, device, precision, batch_size, workers)
+    network = open_network_of(trained, weights, compute, cache, note)
+    _summarise(predict_files(trained, network, files, chosen, output), fail_on_anomaly)
+
+
+def _summarise(counts: dict[str, int], fail_on_anomaly: bool) -> None:
+    from gaussad_cli.detector.predict import ANOMALOUS, ERROR
+
+    note(", ".join(f"{n} {decision}" for decision, n in counts.items() if n) or "no image.")
+    if counts[ERROR]:
+        raise UserError(f"{counts[ERROR]} of {sum(counts.values())} files could not be scored: see their rows.")
+    if fail_on_anomaly and counts[ANOMALOUS]:
+        raise typer.Exit(ANOMALY_FOUND)

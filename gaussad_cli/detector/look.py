@@ -1,0 +1,215 @@
+"""How a detector looks at images: the network that it needs, and files through that network a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gaussad_cli.backbones.registry import Backbone, find_backbone, format_levels
+from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resolve
+from gaussad_cli.detector.model import BackboneIdentity, Model
+from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.extraction.decode import Squares, read_squares
+from gaussad_cli.extraction.engine import Compute, Engine, build_engine
+from gaussad_cli.extraction.store import Recipe
+from gaussad_cli.lookahead import Together, look_ahead
+
+LOOKAHEAD = 2  # batches that are decoded while one is in the network
+
+
+@dataclass(frozen=True)
+class OpenNetwork:
+    """A network that is ready to look at images.
+
+    Attributes
+    ----------
+    engine : runs it
+    identity : all that its features depend on
+    compute : the options that it was opened with
+    """
+
+    engine: Engine
+    identity: BackboneIdentity
+    compute: Compute
+
+
+@dataclass(frozen=True)
+class ImageFeatures:
+    """What the network made of one image file.
+
+    Attributes
+    ----------
+    sha256 : of the file; "" if it could not be read
+    error : why there are no features; "" if there are
+    features : level -> (D,) float32
+    """
+
+    path: Path
+    sha256: str
+    error: str
+    features: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+
+def open_network(options: NetworkOptions, compute: Compute, cache: Path) -> OpenNetwork:
+    """Open a network to train a detector with.
+
+    Raises
+    ------
+    UserError
+        If an option, or the weights, cannot be used.
+    """
+    choice = compute.choose()
+    network = resolve(options)
+    backbone, checkpoint = network.backbone, network.checkpoint
+    identity = BackboneIdentity(
+        name=backbone.name,
+        weights=checkpoint.label,
+        weights_sha256=checkpoint.sha256,
+        padding=network.padding,
+        input_size=backbone.input_size,
+        mean=backbone.mean,
+        std=backbone.std,
+        preprocessing=Recipe.preprocessing,
+        engine=choice.engine,
+        precision=choice.precision,
+    )
+    return OpenNetwork(build_engine(choice, network, cache), identity, compute)
+
+
+def open_network_of(
+    model: Model, weights: Path | None, compute: Compute, cache: Path, say: Callable[[str], object]
+) -> OpenNetwork:
+    """Open the network that a model was trained with.
+
+    Parameters
+    ----------
+    weights : see :func:`find_network`
+    say : is told if the engine or precision is not that of the training
+
+    Raises
+    ------
+    UserError
+        If an option cannot be used, or the network is not the model's.
+    """
+    choice, identity = compute.choose(), model.backbone
+    if (choice.engine, choice.precision) != (identity.engine, identity.precision):
+        by_rounding = " by rounding" if choice.precision == identity.precision == "fp32" else ""
+        say(
+            f"The model was trained with engine {identity.engine} in {identity.precision}; scores computed with "
+            f"{choice.engine} in {choice.precision} differ{by_rounding}."
+        )
+    return OpenNetwork(build_engine(choice, find_network(model, weights), cache), identity, compute)
+
+
+def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
+    """Find the backbone and the weights that a model was trained with on this machine.
+
+    Parameters
+    ----------
+    weights : the weight file; None: the backbone's published one
+
+    Raises
+    ------
+    UserError
+        If the weights cannot be read or are other ones, or this gaussad feeds the network differently.
+    """
+    identity = model.backbone
+    backbone = find_backbone(identity.name)
+    _check_input(identity, backbone)
+    _check_levels(model, backbone)
+    # The model's own hash says more than the file's name: verify=False.
+    levels = format_levels(model.level_numbers)
+    network = resolve(NetworkOptions(identity.name, levels, weights, identity.padding, verify=False))
+    checkpoint = network.checkpoint
+    if checkpoint.sha256 != identity.weights_sha256:
+        raise UserError(
+            f"{checkpoint.path} is not the weight file that the model was trained with: its SHA-256 begins with "
+            f"{checkpoint.sha256[:8]}, not {identity.weights_sha256[:8]} ({identity.weights}). Give the right file "
+            "with --weights."
+        )
+    return network
+
+
+def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:
+    wanted = (identity.input_size, tuple(identity.mean), tuple(identity.std), identity.preprocessing)
+    given = (backbone.input_size, backbone.mean, backbone.std, Recipe.preprocessing)
+    if wanted != given or identity.padding not in backbone.paddings:
+        raise UserError(
+            f"the model's {identity.name} takes other input (size, mean, std, padding or preprocessing) than this "
+            f"gaussad's. {_REMEDY}"
+        )
+
+
+def _check_levels(model: Model, backbone: Backbone) -> None:
+    for level in model.levels:
+        dims = backbone.dims[level.level - 1 : level.level] if level.level >= 1 else ()
+        if dims != (level.spectrum.dim,):
+            raise UserError(
+                f"this gaussad's {backbone.name} has no level {level.level} of {level.spectrum.dim} features, as the "
+                f"model's has. {_REMEDY}"
+            )
+
+
+_REMEDY = "Use the gaussad that the model was made with, or train it again."
+
+
+def look(network: OpenNetwork, paths: Iterable[Path], one_by_one: bool = False) -> Iterator[list[ImageFeatures]]:
+    """Yield the features of image files in order, a batch at a time. A file that cannot be read does not end it.
+
+    Only a few batches are in memory, however many files there are.
+
+    Parameters
+    ----------
+    one_by_one : whether the features of every file are yielded before the next file is asked for
+    """
+    remaining, size = iter(paths), network.identity.input_size
+    n = 1 if one_by_one else network.compute.images_at_once
+    batches = iter(lambda: list(islice(remaining, n)), [])
+    with ThreadPoolExecutor(max(1, network.compute.threads)) as pool:
+
+        def submit(batch: list[Path]) -> Together[Squares | ImageError]:
+            return Together([pool.submit(_read, path, size) for path in batch])
+
+        for batch, squares in look_ahead(batches, submit, 0 if one_by_one else LOOKAHEAD):
+            yield _run(network.engine, size, list(zip(batch, squares, strict=True)))
+
+
+def look_at_all(network: OpenNetwork, paths: Sequence[Path], description: str) -> Iterator[ImageFeatures]:
+    """Yield the features of image files one after the other, and show a progress bar."""
+    with tqdm(total=len(paths), desc=description, unit="img", disable=None, dynamic_ncols=True) as bar:
+        for batch in look(network, paths):
+            yield from batch
+            bar.update(len(batch))
+
+
+def _read(path: Path, size: int) -> Squares | ImageError:
+    try:
+        return read_squares(path, [size])
+    except ImageError as error:
+        return error
+
+
+def _run(engine: Engine, size: int, batch: list[tuple[Path, Squares | ImageError]]) -> list[ImageFeatures]:
+    squares = [read.by_size[size] for _, read in batch if isinstance(read, Squares)]
+    by_level = engine.run(np.stack(squares)) if squares else {}
+    rows = iter({level: values[row] for level, values in by_level.items()} for row in range(len(squares)))
+    return [
+        ImageFeatures(path, "", str(read))
+        if isinstance(read, ImageError)
+        else _checked(ImageFeatures(path, read.sha256, "", next(rows)))
+        for path, read in batch
+    ]
+
+
+def _checked(image: ImageFeatures) -> ImageFeatures:
+    if all(np.isfinite(values).all() for values in image.features.values()):
+        return image
+    error = f"{image.path} has NaN or infinite features: check the image and the weights."
+    return ImageFeatures(image.path, image.sha256, error)
