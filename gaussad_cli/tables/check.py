@@ -20,13 +20,13 @@ _DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Tolerance:
-    """So many published SEMs, at least so many points."""
+    """How far a cell may be from the paper's: so many published SEMs, but at least so many points."""
 
     sem: float
     at_least: float
 
     def of(self, cell: TableCell) -> float:
-        """Return how far a cell may be from the paper's."""
+        """Return the tolerance of a cell, in percentage points."""
         return max(self.sem * (cell.published_sem or 0.0), self.at_least)
 
 
@@ -105,45 +105,44 @@ def _is_comparable(cell: TableCell) -> bool:
 
 
 def read_tolerances(path: Path | None = None) -> Tolerances:
-    """Read how far cells may be; gaussad's own file by default, which another may replace in part.
+    """Read gaussad's own tolerances; those in a file of the user's replace them one by one.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or has a key or value that it should not have.
+        If the file cannot be read, or has an unknown key or a wrong value.
     """
     own = _read(Path(__file__).with_name("tolerances.yaml"))
     return own if path is None else {**own, **_read(path)}
 
 
 def _read(path: Path) -> dict[tuple[str, int | str], Tolerance]:
-    name = str(path)
     found: dict[tuple[str, int | str], Tolerance] = {}
-    for quantity, by_table in _mapping(read_yaml(path), name, "").items():
-        _check_key(quantity, _QUANTITIES, name)
-        for table, values in _mapping(by_table, name, quantity).items():
-            _check_key(table, (*ROMAN, _DEFAULT), name)
-            found[str(quantity), table] = _tolerance(_mapping(values, name, f"{quantity}: {table}"), name)
+    for quantity, by_table in _mapping(read_yaml(path), path, "the file").items():
+        _check_key(quantity, _QUANTITIES, path)
+        for table, values in _mapping(by_table, path, quantity).items():
+            _check_key(table, (*ROMAN, _DEFAULT), path)
+            found[quantity, table] = _tolerance(_mapping(values, path, f"{quantity}: {table}"), path)
     return found
 
 
-def _tolerance(values: Mapping[Any, Any], name: str) -> Tolerance:
+def _tolerance(values: Mapping[Any, Any], path: Path) -> Tolerance:
     for key, value in values.items():
-        _check_key(key, ("sem", "at_least"), name)
+        _check_key(key, ("sem", "at_least"), path)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-            raise UserError(f"{name}: '{key}: {value}' is no number from 0 on.")
+            raise UserError(f"{path}: '{key}: {value}' must be a number, 0 or more.")
     if not values:
-        raise UserError(f"{name}: a tolerance needs sem, at_least, or both.")
+        raise UserError(f"{path}: a tolerance needs sem, at_least, or both.")
     return Tolerance(float(values.get("sem", 0.0)), float(values.get("at_least", 0.0)))
 
 
-def _mapping(content: object, name: str, where: str) -> dict[Any, Any]:
+def _mapping(content: object, path: Path, where: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
-        raise UserError(f"{name}: {where or 'the file'} should have lines such as 'auroc: {{default: {{sem: 1}}}}'.")
+        raise UserError(f"{path}: {where} should have lines such as 'auroc: {{default: {{sem: 1}}}}'.")
     return content
 
 
-def _check_key(key: object, known: Sequence[object], name: str) -> None:
+def _check_key(key: object, known: Sequence[object], path: Path) -> None:
     if isinstance(key, bool | float) or key not in known:
-        names = [str(one) for one in known]
-        raise UserError(f"{name}: unknown key '{key}'.{did_you_mean(str(key), names)} Known: {', '.join(names)}.")
+        names = list(map(str, known))
+        raise UserError(f"{path}: unknown key '{key}'.{did_you_mean(str(key), names)} Known: {', '.join(names)}.")
