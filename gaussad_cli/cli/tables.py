@@ -56,7 +56,7 @@ def tables(
 def _compare_with_paper(built: Built, tolerances: Path | None) -> None:
     from gaussad_cli.tables import check
 
-    verdict = check.check_tables(built.tables, check.read_tolerances(tolerances))
+    verdict = check.check_against_paper(built.tables, check.read_tolerances(tolerances))
     typer.echo(verdict)
     if not verdict.checked:
         raise UserError("no cell could be checked: the paper's are means over all 15 categories of MVTec AD.")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3
 _MARKERS = "osD^v"
+_COLOURS = tuple(f"C{number}" for number in range(len(METHODS)))
 _TICKS = (0, 1, 5, 10, 20, 30, 50, 70, 100)
 
 
@@ -55,14 +56,14 @@ def draw_calibration(rows: pd.DataFrame, title: str, path: Path) -> None:
 
 
 def draw_rates(
-    axes: Axes, frame: pd.DataFrame, colours: Sequence[str] | None = None, line: str = "0.6", band: str = "0.92"
+    axes: Axes, frame: pd.DataFrame, colours: Sequence[str] = _COLOURS, line: str = "0.6", band: str = "0.92"
 ) -> None:
     """Draw the achieved rates of one category, a line per method, over the range that chance explains.
 
     Parameters
     ----------
     frame : of `calibration.per_category`, of one category
-    colours : of the methods, in the order of METHODS; matplotlib's own if None
+    colours : of the methods, in the order of METHODS
     line, band : colours of the diagonal and of the range of 95 % of test sets of this size
     """
     n, widest = int(frame["n_normal"].iloc[0]), 1.1 * frame["target"].max()
@@ -70,12 +71,11 @@ def draw_rates(
     low, high = stats.binom.interval(0.95, n, wanted)
     axes.fill_between(100 * wanted, 100 * low / n, 100 * high / n, color=band, linewidth=0, label="95 % binomial range")
     axes.plot(100 * wanted, 100 * wanted, color=line, linewidth=1, label="wanted = achieved")
-    for number, method in enumerate(METHODS):
-        points = 100 * frame[frame["method"] == method].sort_values("target")[["target", "fpr"]]
+    for method, colour, marker in zip(METHODS, colours, _MARKERS, strict=False):
+        points = frame[frame["method"] == method].sort_values("target")
         if len(points):
-            colour = f"C{number}" if colours is None else colours[number]
-            axes.plot(points["target"], points["fpr"], f"{_MARKERS[number]}-", color=colour, label=method)
-            axes.lines[-1].set(markersize=3.5, linewidth=1.2)
+            (rates,) = axes.plot(100 * points["target"], 100 * points["fpr"], color=colour, marker=marker, label=method)
+            rates.set(markersize=3.5, linewidth=1.2)
     # Roots: the small rates matter most, and zero, which a logarithm would not show, is one of them.
     roots = (lambda x: np.sqrt(np.maximum(x, 0)), np.square)
     for name, limit in (("x", 100 * widest), ("y", 100.0)):

@@ -81,7 +81,7 @@ class Verdict:
         return "\n".join(lines)
 
 
-def check_tables(tables: Sequence[Table], tolerances: Tolerances) -> Verdict:
+def check_against_paper(tables: Sequence[Table], tolerances: Tolerances) -> Verdict:
     """Compare every cell that the paper has over the same categories and with the same number of epochs."""
     checked, unequal, failures = 0, 0, []
     for table in tables:

@@ -4,7 +4,7 @@ import pytest
 
 from gaussad_cli.errors import UserError
 from gaussad_cli.tables.cells import CellSource, Column, Table, TableCell, Variant
-from gaussad_cli.tables.check import Tolerance, check_tables, read_tolerances
+from gaussad_cli.tables.check import Tolerance, check_against_paper, read_tolerances
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 
 SOURCE = CellSource(Variant("efficientnet-b4", "w", "paper", "k"), "mahalanobis", "all")
@@ -26,7 +26,7 @@ def cell(mean, paper, sem=None, categories=MVTEC_CATEGORIES, category="mean"):
 
 
 def test_a_cell_is_too_far_beyond_its_tolerance_and_not_at_it():
-    verdict = check_tables([table(cell(91.0, 90.0), cell(88.9, 90.0), cell(93.0, 90.0, 6.0))], TOLERANCES)
+    verdict = check_against_paper([table(cell(91.0, 90.0), cell(88.9, 90.0), cell(93.0, 90.0, 6.0))], TOLERANCES)
     assert verdict.checked == 3
     assert [failure.row for failure in verdict.failures] == ["r1"]
     assert "Table I, r1, Mahalanobis, efficientnet-b4 (w, padding paper): measured 88.9, paper 90.0, " in str(verdict)
@@ -34,7 +34,7 @@ def test_a_cell_is_too_far_beyond_its_tolerance_and_not_at_it():
 
 
 def test_means_over_other_categories_are_counted_and_never_passed():
-    verdict = check_tables([table(cell(90.0, 90.0, categories=["bottle"]), cell(50.0, None))], TOLERANCES)
+    verdict = check_against_paper([table(cell(90.0, 90.0, categories=["bottle"]), cell(50.0, None))], TOLERANCES)
     assert (verdict.checked, verdict.unequal) == (0, 1)
     assert "fewer categories" in str(verdict)
 
@@ -42,14 +42,14 @@ def test_means_over_other_categories_are_counted_and_never_passed():
 @pytest.mark.parametrize(("epochs", "checked"), [(0, 1), (20, 0), (100, 1)])
 def test_cells_of_other_epochs_than_the_papers_are_counted_and_never_passed(epochs, checked):
     other = replace(cell(50.0, 90.0), source=replace(SOURCE, epochs=epochs))
-    verdict = check_tables([table(other, number=4)], TOLERANCES)
+    verdict = check_against_paper([table(other, number=4)], TOLERANCES)
     assert (verdict.checked, verdict.unequal) == (checked, 1 - checked)
 
 
 def test_cells_of_one_category_are_compared_by_their_tables_own_tolerance():
     one = [cell(92.0, 90.0, categories=["bottle"], category="bottle")]
-    assert check_tables([table(*one, number=8)], TOLERANCES).failures == ()
-    assert len(check_tables([table(*one)], TOLERANCES).failures) == 1
+    assert check_against_paper([table(*one, number=8)], TOLERANCES).failures == ()
+    assert len(check_against_paper([table(*one)], TOLERANCES).failures) == 1
 
 
 def test_gaussads_own_file_has_a_tolerance_for_every_quantity(tmp_path):
