@@ -8,9 +8,8 @@ from functools import partial
 
 import pandas as pd
 
-from gaussad_cli.compare.differences import OTHERS, ROW, Comparison, differing
+from gaussad_cli.compare.differences import DRAWN, EXACT, OTHERS, ROW, Comparison, differing, smallest_p
 from gaussad_cli.compare.sides import listed
-from gaussad_cli.compare.significance import DRAWN, EXACT, smallest_p
 
 SHOWN = 30  # rows of a table in text; CSV has all of them
 _ALPHA = 0.05

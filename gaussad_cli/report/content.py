@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.calibration import per_category
 from gaussad_cli.evaluation.rows import SUM
 from gaussad_cli.evaluation.scorings import MAHALANOBIS, Scoring
+from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.report import figures
 from gaussad_cli.report.figures import Panel
-from gaussad_cli.report.thumbnails import thumbnail
 from gaussad_cli.tables.cells import VARIANT, CellSource, TableCell, Variant, measure, short_name, variants_of
 
 BEST_LEVEL = "7"  # of an EfficientNet, by the paper's Table I
@@ -204,3 +206,17 @@ def _examples(rows: pd.DataFrame, folder: Path | None) -> dict[str, list[Example
         for kind, images in kinds.items()
         if len(images)
     }
+
+
+PIXELS = 144
+_QUALITY = 80
+
+
+def thumbnail(path: Path) -> str:
+    """Return a small square JPEG of an image file as a `data:` URL, or an empty string if the file cannot be read."""
+    try:
+        pixels = read_squares(path, [PIXELS]).by_size[PIXELS]
+    except ImageError:
+        return ""
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
+    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"

@@ -28,8 +28,7 @@ from tqdm import tqdm
 
 from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.training.batches import Batch, FoldBatches
-from gaussad_cli.training.history import EpochRow, best_epoch, is_over
-from gaussad_cli.training.state import FoldState, read_state, scratch_folder, write_state
+from gaussad_cli.training.state import EpochRow, FoldState, best_epoch, is_over, read_state, scratch_folder, write_state
 from gaussad_cli.training.task import CategoryTraining, FoldSplit, Indices
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import torch
 from torch import Tensor
 
 from gaussad_cli.files import write_whole
-from gaussad_cli.training.history import EpochRow
 
 _TENSORS = ("best", "network", "optimizer", "scores")
 
@@ -71,3 +71,32 @@ def read_state(path: Path, key: str, fold: int) -> FoldState | None:
 def scratch_folder(path: Path) -> Path:
     """Return the folder of a state's temporary files; the next run clears what a killed process left in it."""
     return path.with_suffix(".partial")
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One row of a history: losses are means per image; `valid_auroc` is None where the loss picks the best epoch."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    valid_auroc: float | None
+
+
+def best_epoch(history: Sequence[EpochRow]) -> int:
+    """Return the number of the epoch with the highest validation AUROC or, without AUROCs, the lowest loss.
+
+    The first of equal epochs counts as the best.
+    """
+    return min(history, key=_badness).epoch
+
+
+def is_over(history: Sequence[EpochRow], max_epochs: int, patience: int) -> bool:
+    """Return whether all epochs are done, or the last `patience` epochs brought no better one."""
+    if not history:
+        return False
+    return len(history) >= max_epochs or history[-1].epoch - best_epoch(history) >= patience
+
+
+def _badness(row: EpochRow) -> float:
+    return row.valid_loss if row.valid_auroc is None else -row.valid_auroc

@@ -6,10 +6,9 @@ import io
 import numpy as np
 import pytest
 
-from gaussad_cli.compare.differences import compare_cells, compare_sides, find_changes
+from gaussad_cli.compare.differences import compare_cells, compare_sides, find_changes, sign_flip_p
 from gaussad_cli.compare.render import as_csv, as_text
 from gaussad_cli.compare.sides import ResultsFilter
-from gaussad_cli.compare.significance import sign_flip_p
 from gaussad_cli.tables.cells import MEAN
 from tests.compare.toy import FIVE, compared, manifest, rows, side
 

@@ -5,8 +5,8 @@ import io
 
 import pytest
 
+from gaussad_cli.compare.differences import EXACT
 from gaussad_cli.compare.render import SHOWN, as_csv, as_text, small
-from gaussad_cli.compare.significance import EXACT
 from gaussad_cli.tables.cells import MEAN
 from tests.compare.toy import compared, rows
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import permutation_test
 
-from gaussad_cli.compare.significance import EXACT, holm, sign_flip_p, smallest_p
+from gaussad_cli.compare.differences import EXACT, holm, sign_flip_p, smallest_p
 
 
 @pytest.mark.parametrize("k", [2, 5, 8])

@@ -1,6 +1,6 @@
 """Which epoch is the best, and when training ends."""
 
-from gaussad_cli.training.history import EpochRow, best_epoch, is_over
+from gaussad_cli.training.state import EpochRow, best_epoch, is_over
 
 
 def history(*values, auroc=True):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gaussad_cli.datasets.index import Category, ImageFile
-from gaussad_cli.training.history import EpochRow
 from gaussad_cli.training.loop import FoldScores
 from gaussad_cli.training.rows import category_rows, summarise_training
+from gaussad_cli.training.state import EpochRow
 
 IDENTITY = {"dataset": "knobs", "category": "knob", "backbone": "resnet-18"}
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from gaussad_cli.errors import UserError
-from gaussad_cli.training.history import EpochRow
-from gaussad_cli.training.state import FoldState, read_state, scratch_folder, write_state
+from gaussad_cli.training.state import EpochRow, FoldState, read_state, scratch_folder, write_state
 from tests.training import tiny
 
 STATE = FoldState(
