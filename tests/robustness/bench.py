@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
+
 from gaussad_cli.extraction import pipeline, store
 from tests.conftest import write_image
 from tests.robustness.harness import Attempt, Job, attempt, gaussad, import_what_it_imports
@@ -194,7 +196,9 @@ def _is_whole(path: Path, final: Path) -> bool:
         return lines[-1] == "" and set(lines) <= set(final.read_text("utf-8").split("\n"))
     if path.suffix == ".json":
         return bool(json.loads(path.read_text("utf-8")))
-    return not final.exists()  # on its way out: features that spectra will stand for, the states of a training
+    if path.suffix == ".pt":  # the state of a training after an epoch has the name of its end
+        return bool(torch.load(path, weights_only=True))
+    return not final.exists()  # on its way out: features that spectra will stand for
 
 
 def each_path(folder: Path, do: Callable[[Path], object]) -> None:

@@ -44,13 +44,15 @@ few = st.sampled_from((1, 1, 1, 2, 4))  # how many damages
 def damaged(draw, content, others=(b"",)):
     """Damage bytes in one of the ways that disks, transfers and attackers have, seldom in several."""
     for _ in range(draw(few)):
-        place = st.integers(0, len(content)) | st.integers(0, min(64, len(content)))  # headers as often as all the rest
-        a, b = sorted((draw(place), draw(place)))
+        size = len(content)
+        a = draw(st.integers(0, size) | st.integers(0, min(64, size)))  # in the header as often as in all the rest
+        b = draw(st.integers(a, size))
         flipped = bytes(byte ^ draw(st.sampled_from((1, 4, 16, 128))) for byte in content[a : a + 1])
         removed_zeroed_repeated = st.sampled_from((b"", bytes(b - a), content[a:b] * 2, content[a:b] * 20))
         piece = draw(st.just(flipped) | _NUMBERS | st.binary(max_size=100) | removed_zeroed_repeated)
         overwritten, spliced = content[a + len(piece) :], draw(st.sampled_from(others))[b:]
-        content = content[:a] + piece + draw(st.sampled_from((overwritten, content[b:], content[a:], b"", spliced)))
+        rests = (overwritten, overwritten, overwritten, content[b:], content[a:], b"", spliced)
+        content = content[:a] + piece + draw(st.sampled_from(rests))
     return content
 
 

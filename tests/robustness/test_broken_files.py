@@ -31,9 +31,9 @@ SETTINGS = [*sorted((ROOT / "configs").glob("*.yaml")), Path(store.__file__).wit
 
 
 def cases(times):
-    """Run a test on COUNT cases so many times over."""
+    """Run a test on so many times COUNT cases."""
     profile = settings.get_profile("robustness")
-    return lambda test: settings(profile, max_examples=max(4, COUNT * times))(given(data=st.data())(test))
+    return lambda test: settings(profile, max_examples=times * (COUNT or 2))(given(data=st.data())(test))
 
 
 def run(job, most_mib=MIB):
