@@ -8,7 +8,8 @@ import pytest
 
 from gaussad_cli import files
 from gaussad_cli.errors import UserError
-from gaussad_cli.files import read_yaml, write_whole
+from gaussad_cli.files import write_whole
+from gaussad_cli.settings import read_yaml
 from tests.conftest import ROOT
 
 WRITER = """
