@@ -109,6 +109,13 @@ def test_a_category_that_cannot_be_trained_does_not_stop_the_others(gaussad, kno
     assert set(read_metrics(Path("results"), None)["category"]) == {"knob"}
 
 
+def test_results_that_cannot_be_written_end_it_at_once(gaussad, knobs, tiny_networks):
+    shutil.copytree(knobs / "knob", knobs / "bolt")
+    Path("results").write_text("a file where the folder should be")
+    assert_user_error(gaussad("train", "autoencoder", "--data", knobs, "--max-epochs", 1), "results")
+    assert len(list(Path("cache").rglob("recipe.json"))) == 1  # the second category was not begun
+
+
 def test_a_network_of_another_precision_or_size_is_another_network(gaussad, knobs, tiny_networks):
     done = gaussad("train", "autoencoder", "--data", knobs, "--max-epochs", 1, "--precision", "bf16", "--size", 64)
     assert done.code == 0, done.err
