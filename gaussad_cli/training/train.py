@@ -149,10 +149,12 @@ def _train(request: TrainingRequest, method: _Method) -> TrainingReport:
     for category in tqdm(categories, desc="train", unit="category", disable=True if len(categories) == 1 else None):
         try:
             training = method.plan(category, method.network, augmentation, options, states / category.name)
-            rows = _train_category(training, category, method, identity, request.out)
+            folds = train_folds(training)
         except UserError as problem:
             problems.append(str(problem))
             continue
+        rows = category_rows({**identity, "category": category.name}, category, folds, method.scores)
+        _save(rows, training, category, method, request.out)
         trained.append(rows)
         problems += [rows.warning] if rows.warning else []
     if not trained:
@@ -178,13 +180,9 @@ def _identity(method: _Method, options: TrainingOptions, augmentation: Augmentat
     return {"dataset": dataset, **method.identity, "weights": weights, "key": key, "level": NETWORK}
 
 
-def _train_category(
-    training: CategoryTraining, category: Category, method: _Method, identity: dict[str, object], out: Path
-) -> CategoryRows:
-    """Train the folds of a category and write its rows."""
-    identity = {**identity, "category": category.name}
-    rows = category_rows(identity, category, train_folds(training), method.scores)
+def _save(rows: CategoryRows, training: CategoryTraining, category: Category, method: _Method, out: Path) -> None:
+    """Write the rows of a category, and the manifest of what they were computed from, into the results."""
     labels = {image.name: image.label for image in (*category.train, *category.test)}
+    identity = rows.metrics.iloc[0].to_dict()
     manifest = manifests.of_training(identity, training.folder / RECIPE, labels, rows.metrics, method.folds)
-    results.save(out, str(identity["dataset"]), category.name, rows, manifest)
-    return rows
+    results.save(out, manifest.dataset, category.name, rows, manifest)

@@ -1,5 +1,6 @@
-"""Trained comparators through the command line: rows, curves, going on, and bad input."""
+"""Trained comparators through the command line: rows, curves, what is kept of earlier runs, and bad input."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,29 @@ def test_without_masks_there_is_no_cca_score(gaussad, tiny, tiny_networks):
     done = gaussad("train", "autoencoder", "--data", tiny, "--categories", "lid", "--max-epochs", 1)
     assert done.code == 0, done.err
     assert set(read_metrics(Path("results"), None)["score"]) == {"map-mean"}
+
+
+def test_a_category_that_cannot_be_trained_does_not_stop_the_others(gaussad, knobs, tiny_networks):
+    shutil.copytree(knobs / "knob", knobs / "bolt")
+    (knobs / "bolt/ground_truth/scratch/003_mask.png").unlink()
+    done = gaussad("train", "autoencoder", "--data", knobs, "--max-epochs", 1)
+    assert_user_error(done, "category 'bolt' has 5 masks for 6 anomalous test images", "003_mask.png")
+    assert set(read_metrics(Path("results"), None)["category"]) == {"knob"}
+
+
+def test_results_that_cannot_be_written_end_it_at_once(gaussad, knobs, tiny_networks):
+    shutil.copytree(knobs / "knob", knobs / "bolt")
+    Path("results").write_text("a file where the folder should be")
+    assert_user_error(gaussad("train", "autoencoder", "--data", knobs, "--max-epochs", 1), "results")
+    assert len(list(Path("cache").rglob("recipe.json"))) == 1  # the second category was not begun
+
+
+def test_a_network_of_another_precision_or_size_is_another_network(gaussad, knobs, tiny_networks):
+    done = gaussad("train", "autoencoder", "--data", knobs, "--max-epochs", 1, "--precision", "bf16", "--size", 64)
+    assert done.code == 0, done.err
+    metrics = read_metrics(Path("results"), None)
+    assert set(metrics["weights"]) == {"random, 64 px, bf16"}
+    assert metrics["auroc"].between(0, 1).all()
 
 
 @pytest.mark.parametrize(
