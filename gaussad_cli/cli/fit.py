@@ -38,7 +38,7 @@ def fit(
 ) -> None:
     """Fit one spectrum per category, level and fold to cached features.
 
-    evaluate does this by itself where it was not done.
+    evaluate fits missing spectra by itself.
 
     Example: gaussad fit --backbone efficientnet-b4
     """
@@ -49,6 +49,6 @@ def fit(
     names = split_names(categories)
     selection = Selection(canonical_name(backbone), cache, dataset, names, levels, padding, key, epochs)
     report = fit_dataset(selection, Distribution(jobs, scheduler))
-    note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
+    note(f"{report.fitted} levels fitted, {report.already_there} were fitted before.")
     typer.echo(report.folder)
     raise_problems(report.problem)

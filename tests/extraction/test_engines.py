@@ -306,7 +306,7 @@ def test_several_backbones_in_one_go(gaussad, tiny):
     assert gaussad("run", "--data", tiny, *both, *some).code == 0
     assert set(read_metrics(Path("results"), None)["backbone"]) == {"efficientnet-lite0", "efficientnet-lite1"}
     refused = gaussad("extract", "--data", tiny, *both, "--weights", "x.pth")
-    assert_user_error(refused, "--weights is one backbone's file")
+    assert_user_error(refused, "--weights is the file of a single backbone")
 
 
 def test_an_interruption_ends_with_a_line_on_how_to_go_on(gaussad, tiny, monkeypatch):
