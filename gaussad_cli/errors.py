@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 INTERRUPTED = 130  # exit status after Ctrl-C: 128 + SIGINT, as shells have it
-STOPPED = "gaussad: interrupted. What was finished is kept: run the same command again to continue."
+STOPPED = "gaussad: interrupted. What was finished is kept: run the same command again to go on."
 
 
 class UserError(Exception):

@@ -63,7 +63,7 @@ def run_tasks(
             yield from Parallel(return_as="generator", **options)(delayed(task)(*each) for each in arguments)
         except BrokenProcessPool:
             raise UserError(
-                "a worker process was killed, perhaps because memory ran out: use fewer --jobs. Finished work is kept."
+                "a worker process was killed, perhaps for lack of memory: use fewer --jobs. What was finished is kept."
             ) from None
 
 

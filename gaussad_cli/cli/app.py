@@ -30,8 +30,8 @@ from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError
 # How Python, OpenCV, ONNX Runtime and torch report that memory ran out, besides MemoryError
 _OUT_OF_MEMORY = ("can't start new thread", "can't allocate", "Insufficient memory", "bad_alloc", "out of memory")
 _NO_MEMORY = (
-    "out of memory. Finished work is kept: run again on a machine with more memory, or with a smaller --batch-size, "
-    "fewer --workers or --jobs, or fewer --levels at a time."
+    "out of memory. What was finished is kept: run again on a machine with more memory, or with a smaller "
+    "--batch-size, fewer --workers or --jobs, or fewer --levels at a time."
 )
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 

@@ -49,6 +49,6 @@ def fit(
     names = split_names(categories)
     selection = Selection(canonical_name(backbone), cache, dataset, names, levels, padding, key, epochs)
     report = fit_dataset(selection, Distribution(jobs, scheduler))
-    note(f"{report.fitted} levels fitted, {report.already_there} were fitted before.")
+    note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
     typer.echo(report.folder)
     raise_problems(report.problem)

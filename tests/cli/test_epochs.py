@@ -135,7 +135,7 @@ def test_a_preview_shows_the_views_that_extraction_makes(gaussad, bottle):
     ("options", "fragments"),
     [
         (("extract", "--moments-only"), ("--moments-only needs --epochs",)),
-        (("extract", "--augmentation", "rules.yaml"), ("--augmentation goes with --epochs",)),
+        (("extract", "--augmentation", "rules.yaml"), ("--augmentation needs --epochs",)),
         (("extract", "--epochs", 1, "--augmentation", "gone.yaml"), ("cannot read gone.yaml",)),
         (("extract", "--epochs", 1, "--augmentation", "rules.yaml"), ("unknown key 'rotate'", "rotat")),
         (("augment-preview", "--augmentation", "rules.yaml"), ("unknown key 'rotate'",)),

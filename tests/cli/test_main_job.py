@@ -43,7 +43,7 @@ def test_extract_fit_evaluate_tables(gaussad, tiny):
         "manifest.json",
     ]
     fitted = gaussad("fit", *LITE0)
-    assert (fitted.code, fitted.err) == (0, "18 levels fitted, 0 were fitted before.\n")
+    assert (fitted.code, fitted.err) == (0, "18 levels fitted, 0 were already there.\n")
     assert "0 levels fitted, 18 were" in gaussad("fit", *LITE0).err
 
     evaluated = gaussad("evaluate", *LITE0, "--mode", "npca", "--var", "0.01")

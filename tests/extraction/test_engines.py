@@ -269,7 +269,7 @@ def test_auto_is_onnx_on_a_cpu_and_torch_on_cuda(monkeypatch, options, cuda, exp
         (("auto", "auto", "fp16"), "unknown --precision 'fp16'"),
         (("auto", "cuda", "fp32"), "no CUDA device here"),
         (("onnx", "cpu", "bf16"), "--engine torch for bf16"),
-        (("auto", "cpu", "tf32"), "tf32 is CUDA's"),
+        (("auto", "cpu", "tf32"), "tf32 needs CUDA"),
     ],
 )
 def test_options_that_do_not_go_together_are_an_error(monkeypatch, options, message):
