@@ -267,7 +267,7 @@ def test_auto_is_onnx_on_a_cpu_and_torch_on_cuda(monkeypatch, options, cuda, exp
         (("tensorrt", "auto", "fp32"), "unknown --engine 'tensorrt'. Known: auto, onnx, torch"),
         (("auto", "gpu", "fp32"), "unknown --device 'gpu'"),
         (("auto", "auto", "fp16"), "unknown --precision 'fp16'"),
-        (("auto", "cuda", "fp32"), "no CUDA device here"),
+        (("auto", "cuda", "fp32"), "torch finds no CUDA device. Use --device cpu"),
         (("onnx", "cpu", "bf16"), "--engine torch for bf16"),
         (("auto", "cpu", "tf32"), "tf32 needs CUDA"),
     ],
