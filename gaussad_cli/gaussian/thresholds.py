@@ -72,7 +72,7 @@ def cross_conformal_p_values(held_out: Sequence[Array], test: Array) -> Array:
     """Return each test point's p-value from all folds together (Vovk 2015); it is flagged at rate `fpr` if p <= fpr.
 
     Every held-out distance is compared with the test point's distance to the same fold's Gaussian, so that all N
-    training images calibrate, for rates down to 1/(N + 1). The proven bound is about 2 `fpr`; the rate met is about `fpr`.
+    training images calibrate, for rates down to 1/(N + 1). The proven bound is about 2 `fpr`, the actual rate `fpr`.
 
     Parameters
     ----------

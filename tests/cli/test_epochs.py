@@ -153,7 +153,7 @@ def test_options_of_augmentation_that_cannot_be(gaussad, tiny, options, fragment
     [
         (("--fpr", "0.1"), ("--fpr needs --threshold",)),
         (("--threshold", "chi"), ("unknown --threshold 'chi'", "Did you mean chi2?")),
-        (("--threshold", "all", "--fpr", "5"), ("rates lie between 0 and 1",)),
+        (("--threshold", "all", "--fpr", "5"), ("rates must lie between 0 and 1",)),
         (("--epochs", "7"), ("no efficientnet-lite0 features with these options", "epochs 0")),
     ],
 )
