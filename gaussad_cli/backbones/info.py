@@ -74,7 +74,7 @@ def describe_backbone(backbone: Backbone) -> str:
     return "\n".join(
         [
             backbone.name,
-            f"input          {backbone.input_size} x {backbone.input_size}, whatever the image's shape; "
+            f"input          {backbone.input_size} x {backbone.input_size}, without keeping the aspect ratio; "
             f"mean {_rounded(backbone.mean)}, std {_rounded(backbone.std)}",
             f"weights        {_source(backbone)}",
             *_published(backbone),

@@ -87,11 +87,11 @@ def evaluate(
     scorings = choose_scorings(score, Setting(mode, var, k, components, covariance))
     if fpr is not None and not threshold:
         raise UserError("--fpr needs --threshold: name a method, or all.")
-    wanted = ThresholdsWanted(choose_methods(threshold), parse_targets(fpr)) if threshold else None
+    thresholds = ThresholdsWanted(choose_methods(threshold), parse_targets(fpr)) if threshold else None
     selection = Selection(
         canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs
     )
-    outcome = evaluate_dataset(selection, scorings, out, wanted, sweep, Distribution(jobs, scheduler))
+    outcome = evaluate_dataset(selection, scorings, out, thresholds, sweep, Distribution(jobs, scheduler))
     typer.echo(summarise(outcome.metrics, scorings))
     if outcome.thresholds is not None:
         typer.echo(f"\n{summarise_thresholds(outcome.thresholds)}")

@@ -14,7 +14,7 @@ from gaussad_cli.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Data = Annotated[Path, typer.Option(help="Read <category>/train/good/* and <category>/test/<class>/* of this folder.")]
+Data = Annotated[Path, typer.Option(help="Read <category>/train/good/* and <category>/test/<class>/* in this folder.")]
 BackboneNames = Annotated[
     list[str], typer.Option(help="Use this network, such as efficientnet-b4 or timm:convnext_tiny; repeatable.")
 ]
@@ -23,7 +23,7 @@ Categories = Annotated[Optional[str], typer.Option(help="Use only these categori
 Levels = Annotated[Optional[str], typer.Option(help="Use these feature levels, such as 7 or 1-7.  [default: all]")]
 Weights = Annotated[Optional[Path], typer.Option(help="Read this .pth or .safetensors file, not the published one.")]
 Verify = Annotated[bool, typer.Option(help="Check a published weight file's hash.")]
-Padding = Annotated[Optional[str], typer.Option(help="Pad EfficientNet-B0..B7 by paper or tf.  [default: paper]")]
+Padding = Annotated[Optional[str], typer.Option(help="Pad B0..B7 by the rule paper or tf.  [default: paper]")]
 Engine = Annotated[str, typer.Option(help="Choose auto, onnx or torch; auto takes the faster one for the device.")]
 Device = Annotated[str, typer.Option(help="Choose auto, cpu or cuda.")]
 Precision = Annotated[
@@ -51,7 +51,7 @@ MomentsOnly = Annotated[
     typer.Option("--moments-only", help="Keep fitted spectra, not augmented features; numbers stay the same."),
 ]
 WhichEpochs = Annotated[
-    Optional[int], typer.Option(min=0, help="Use features of so many augmented epochs.  [default: 0]")
+    Optional[int], typer.Option(min=0, help="Use features of this many augmented epochs.  [default: 0]")
 ]
 Thresholds = Annotated[
     Optional[list[str]],
@@ -85,8 +85,10 @@ ScoreName = Annotated[
 Mode = Annotated[
     Optional[str], typer.Option(help="Choose all, pca or npca for mahalanobis; all or nystroem for ocsvm.")
 ]
-Neighbours = Annotated[Optional[int], typer.Option("--k", min=1, help="Use so many neighbours in knn.  [default: 50]")]
-Components = Annotated[Optional[int], typer.Option(min=1, help="Use so many Gaussians in gmm.  [default: 2]")]
+Neighbours = Annotated[
+    Optional[int], typer.Option("--k", min=1, help="Use this many neighbours in knn.  [default: 50]")
+]
+Components = Annotated[Optional[int], typer.Option(min=1, help="Use this many Gaussians in gmm.  [default: 2]")]
 Covariance = Annotated[Optional[str], typer.Option(help="Choose shared or own covariances in gmm.  [default: shared]")]
 Var = Annotated[
     Optional[float],

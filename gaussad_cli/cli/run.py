@@ -184,6 +184,6 @@ def _run_experiment(
     extracted = [network for stage in stages if isinstance(stage, ExtractionStage) for network in stage.networks]
     names = [network.backbone for network in extracted]
     only = None if experiment.tables else names
-    wanted = tables or list(experiment.tables) or None
-    typer.echo(render_tables(wanted, only, setup.out, setup.dataset, style, setup.names), nl=False)
+    numbers = tables or list(experiment.tables) or None
+    typer.echo(render_tables(numbers, only, setup.out, setup.dataset, style, setup.names), nl=False)
     raise_problems(progress.problem)

@@ -18,7 +18,7 @@ from gaussad_cli.gaussian.distances import project
 from gaussad_cli.gaussian.spectrum import Spectrum
 from gaussad_cli.gaussian.sweep import sweep_dims, sweep_leading, sweep_trailing
 
-POINTS = 40  # at most so many numbers of components per level
+POINTS = 40  # the largest number of points per level
 _WAYS = {"pca": sweep_leading, "npca": sweep_trailing}
 
 

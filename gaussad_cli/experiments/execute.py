@@ -159,13 +159,13 @@ def _evaluate(stage: EvaluationStage, setup: Setup, progress: Progress) -> None:
     complete = [name for name in setup.names if (folder / name / "train" / "manifest.json").is_file()]
     levels = stage.levels or stage.network.levels
     selection = Selection(stage.network.backbone, setup.cache, dataset, complete, levels, key=key)
-    scorings, wanted = _scorings(stage.scores), None
+    scorings, thresholds = _scorings(stage.scores), None
     if stage.thresholds:
         calibrated = Scoring(MAHALANOBIS)
-        wanted = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))
+        thresholds = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))
         scorings = tuple(dict.fromkeys([*scorings, calibrated]))
     sweep = PAPER in stage.scores
-    outcome = evaluate_dataset(selection, scorings, setup.out, wanted, sweep, setup.distribution)
+    outcome = evaluate_dataset(selection, scorings, setup.out, thresholds, sweep, setup.distribution)
     progress.note(outcome.problem)
 
 

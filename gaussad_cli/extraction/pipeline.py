@@ -2,7 +2,7 @@
 
 Threads decode a bounded number of batches ahead of the networks; finished shards are committed while the networks run.
 Complete work is never done again, so interrupted work continues. Threads are enough: decoders and engines release
-Python's lock, and unlike processes, threads start alike on every platform.
+Python's lock, and threads start in the same way on every platform.
 """
 
 from __future__ import annotations
