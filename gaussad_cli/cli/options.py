@@ -23,7 +23,9 @@ Categories = Annotated[Optional[str], typer.Option(help="Use only these categori
 Levels = Annotated[Optional[str], typer.Option(help="Use these feature levels, such as 7 or 1-7.  [default: all]")]
 Weights = Annotated[Optional[Path], typer.Option(help="Read this .pth or .safetensors file, not the published one.")]
 Verify = Annotated[bool, typer.Option(help="Check a published weight file's hash.")]
-Padding = Annotated[Optional[str], typer.Option(help="Pad B0..B7 by the rule paper or tf.  [default: paper]")]
+Padding = Annotated[
+    Optional[str], typer.Option(help="Choose the padding of EfficientNet-B0..B7: paper or tf.  [default: paper]")
+]
 Engine = Annotated[str, typer.Option(help="Choose auto, onnx or torch; auto takes the faster one for the device.")]
 Device = Annotated[str, typer.Option(help="Choose auto, cpu or cuda.")]
 Precision = Annotated[
@@ -73,7 +75,7 @@ Dataset = Annotated[
     Optional[str], typer.Option(help="Name the data set in cache and results.  [default: the data folder's name]")
 ]
 WhichDataset = Annotated[Optional[str], typer.Option(help="Choose a data set if the cache holds several.")]
-Key = Annotated[Optional[str], typer.Option(help="Choose one of several extractions by the head of its key.")]
+Key = Annotated[Optional[str], typer.Option(help="Choose one of several extractions by the first digits of its key.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Work on categories and levels in this many processes.")]
 Scheduler = Annotated[
     Optional[str], typer.Option(help="Work on the cluster of this dask scheduler instead, such as tcp://host:8786.")
