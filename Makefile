@@ -25,10 +25,10 @@ $(VENV)/.demo $(VENV)/.lite $(VENV)/.dev: $(VENV)/.%: pyproject.toml | $(BIN)/py
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	@touch $@
 
-demo: $(VENV)/.demo ## Install, and run the main job on embedded images and weights
+demo: $(VENV)/.demo ## Install gaussad, and run the main job on embedded images and weights
 	$(GAUSSAD) demo
 
-# The implementations that the parity tests compare with
+# The parity tests compare with these implementations.
 $(VENV)/.originals: scripts/parity.py | $(VENV)/.dev
 	$(BIN)/python scripts/parity.py --install
 	@touch $@
@@ -56,27 +56,27 @@ robustness: $(VENV)/.dev ## Try every command under faults and on broken files, 
 parity: $(VENV)/.dev $(VENV)/.originals ## Compare every level of every backbone with the original implementations
 	$(BIN)/python scripts/parity.py
 
-lint: $(VENV)/.dev ## Check style and types, and that docs/cli.md is what the help says
+lint: $(VENV)/.dev ## Check style and types, and that docs/cli.md agrees with the help
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python scripts/cli_reference.py --check
 
-format: $(VENV)/.dev ## Put the code into the one style
+format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 .PHONY: docs
-docs: $(VENV)/.dev ## Write docs/cli.md anew, from the help of the commands
+docs: $(VENV)/.dev ## Write docs/cli.md from the help of the commands
 	$(BIN)/python scripts/cli_reference.py
 
-bench: $(VENV)/.dev ## Measure core and comparators against scikit-learn, and extraction against a plain loop: MVTEC=DIR
+bench: $(VENV)/.dev ## Time core and comparators against scikit-learn, and extraction against a plain loop: make bench MVTEC=DIR
 	$(BIN)/python scripts/bench_core.py
 	$(BIN)/python scripts/bench_comparators.py
-	@test -n "$(MVTEC)" || { echo "for extraction, say where MVTec AD is: make $@ MVTEC=/path/to/mvtec"; exit 2; }
+	@test -n "$(MVTEC)" || { echo "the extraction benchmark needs the folder of MVTec AD: make $@ MVTEC=/path/to/mvtec"; exit 2; }
 	$(BIN)/python scripts/bench_extract.py --data $(MVTEC)
 
-constraints: $(VENV)/.dev ## Write constraints.txt: the versions that are installed
+constraints: $(VENV)/.dev ## Write the installed versions to constraints.txt
 	@$(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | tr A-Z_ a-z- > constraints.txt
 
 audit: $(VENV)/.dev ## Look for known vulnerabilities in the versions of constraints.txt
@@ -86,16 +86,16 @@ audit: $(VENV)/.dev ## Look for known vulnerabilities in the versions of constra
 smoke: ## Install into a clean virtual environment as a user would, and run the main job there
 	scripts/smoke.sh $(PYTHON)
 
-# One run for all tables: what they have in common is done once. What is done is not done again.
+# One run makes all tables: work that they share is done once, and finished work is not done again.
 $(TABLES:%=table%) reproduce plan: $(VENV)/.lite
-	@test -n "$(MVTEC)" || { echo "say where MVTec AD is: make $@ MVTEC=/path/to/mvtec"; exit 2; }
+	@test -n "$(MVTEC)" || { echo "the folder of MVTec AD is needed: make $@ MVTEC=/path/to/mvtec"; exit 2; }
 	$(GAUSSAD) run $(CONFIGS:%=--config configs/%.yaml) --data $(MVTEC) $(SUBSET) $(if $(filter plan,$@),--dry-run)
 
 $(TABLES:%=table%): CONFIGS = $@
 reproduce plan: CONFIGS = $(TABLES:%=table%)
-reproduce: ## Tables I to V, VII and VIII from MVTec AD: make reproduce MVTEC=DIR [CATEGORIES=] [BACKBONES=] [EPOCHS=]
-plan: ## Show what reproduce would do, and what it takes in time and disk
+reproduce: ## Make Tables I to V, VII and VIII from MVTec AD: make reproduce MVTEC=DIR [CATEGORIES=] [BACKBONES=] [EPOCHS=]
+plan: ## Show what reproduce would do, and the time and disk space that it needs
 
-clean: ## Remove the virtual environment and what tools left; cache and results stay
+clean: ## Remove the virtual environment and the tools' files; cache and results stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

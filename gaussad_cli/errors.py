@@ -1,4 +1,4 @@
-"""The one exception type for what the user can put right."""
+"""Exceptions for problems that the user can fix, and for work that the user stopped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ STOPPED = "gaussad: interrupted. What was finished is kept: run the same command
 
 
 class UserError(Exception):
-    """Something the user must change: the message says what, where and how.
+    """A problem that the user must fix: the message says what is wrong, where, and what to do.
 
-    The command line prints it as one line on stderr and exits with 2.
-    Every other exception is a bug and keeps its traceback. What cannot be printed (a file's name may be anything) is
-    escaped, so that it is one line, and nothing that a terminal obeys.
+    The command line prints it as one line on stderr and exits with 2. Every other exception is a bug and keeps its
+    traceback. Unprintable characters, which a file name may hold, are escaped: the message stays one line, and the
+    terminal obeys none of them.
     """
 
     def __str__(self) -> str:
@@ -23,12 +23,12 @@ class UserError(Exception):
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
-    """The user stopped the work (Ctrl-C); the message says what is kept and how to go on."""
+    """The user stopped the work with Ctrl-C; the message says what is kept and how to continue."""
 
 
 @contextmanager
 def interruptible(message: str) -> Iterator[None]:
-    """Turn Ctrl-C into :class:`Interrupted` with a message that says how to go on; also decorates a function."""
+    """Turn Ctrl-C into :class:`Interrupted` with a message that says how to continue; also works as a decorator."""
     try:
         yield
     except KeyboardInterrupt:
@@ -36,7 +36,7 @@ def interruptible(message: str) -> Iterator[None]:
 
 
 class ImageError(UserError):
-    """An image that cannot be used; the other categories can go on."""
+    """An image cannot be used; work on the other categories can continue."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

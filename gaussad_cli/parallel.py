@@ -1,4 +1,4 @@
-"""The same tasks in this process, in several, or on an existing dask cluster: the same results in the same order."""
+"""Runs tasks in this process, in several, or on an existing dask cluster: the results and their order are the same."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from gaussad_cli.errors import UserError
 
 Result = TypeVar("Result")
-_PATIENCE = 30  # seconds until a scheduler that does not answer is given up
+_PATIENCE = 30  # seconds to wait for a scheduler's answer
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ HERE = Distribution()
 def run_tasks(
     task: Callable[..., Result], arguments: Iterable[tuple[Any, ...]], distribution: Distribution = HERE
 ) -> Iterator[Result]:
-    """Yield the results of a task, in the order of its arguments, as they come.
+    """Yield the results of a task in the order of its arguments, each as soon as it is ready.
 
-    On a cluster, a task whose worker is lost runs again on another one.
+    On a cluster, a task whose worker is lost runs again on another worker.
 
     Parameters
     ----------
-    task : a function of a module, so that other processes find it; arguments and results are pickled
+    task : a module-level function, so that other processes find it; its arguments and results are pickled
 
     Raises
     ------
     UserError
-        If there is no scheduler at the address, or a process of ours was killed. What a task raises is raised here.
+        If no scheduler answers at the address, or a worker process was killed. A task's own exceptions pass through.
     """
     if distribution.is_here:
         yield from (task(*each) for each in arguments)
@@ -63,13 +63,13 @@ def run_tasks(
             yield from Parallel(return_as="generator", **options)(delayed(task)(*each) for each in arguments)
         except BrokenProcessPool:
             raise UserError(
-                "a worker process was killed, perhaps for want of memory: use fewer --jobs. What was finished is kept."
+                "a worker process was killed, perhaps for lack of memory: use fewer --jobs. What was finished is kept."
             ) from None
 
 
 @contextmanager
 def _backend(distribution: Distribution) -> Iterator[dict[str, Any]]:
-    """Make joblib use what was chosen; yield the options of its `Parallel`."""
+    """Point joblib to the chosen processes or cluster; yield the options of its `Parallel`."""
     if distribution.scheduler is None:
         yield {"n_jobs": distribution.jobs}
         return

@@ -120,5 +120,5 @@ def test_a_category_that_another_process_is_at_comes_last(gaussad, tiny, monkeyp
     done = gaussad("extract", "--data", tiny, *LITE0)
     assert done.code == 0, done.err
     assert order == ["lid", "knob"]
-    assert "knob: another gaussad process is at it" in done.err
+    assert "knob: in use by another gaussad process" in done.err
     assert not list(extract.Path("cache").rglob(LOCK))

@@ -1,4 +1,4 @@
-"""Backbones beyond the table: any timm model, with its stages as levels, and its own size and normalisation."""
+"""Backbones beyond the table: any timm model; its stages are the levels, its size and normalisation are kept."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from gaussad_cli.errors import UserError, did_you_mean
 
 
 def describe_model(name: str) -> Backbone:
-    """Return the backbone that ``timm:<model>`` names, e.g. ``timm:convnext_tiny`` or ``timm:resnet50.a1_in1k``.
+    """Return the backbone named ``timm:<model>``, e.g. ``timm:convnext_tiny`` or ``timm:resnet50.a1_in1k``.
 
     A level is what timm calls a feature stage: the stages of a convolutional network, the blocks of a transformer.
 
     Raises
     ------
     UserError
-        If timm has no such model or weights, or it offers no intermediate features of square colour images.
+        If timm has no such model or weights, or the model offers no intermediate features of square colour images.
     """
     architecture, _, tag = name.removeprefix(TIMM).partition(".")
     config = _configuration(architecture, tag)
@@ -45,7 +45,7 @@ def describe_model(name: str) -> Backbone:
 
 
 def _configuration(architecture: str, tag: str) -> dict[str, Any]:
-    """Return timm's configuration of the weights `tag`, or of the model's default ones."""
+    """Return timm's configuration of the weights `tag`, or of the model's default weights."""
     if not timm.is_model(architecture):
         raise UserError(f"timm has no model '{architecture}'.{did_you_mean(architecture, timm.list_models())}")
     try:

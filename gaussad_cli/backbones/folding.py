@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: the same network in evaluation mode, with fewer passes."""
+"""Folds batch norm into the convolution before it: in evaluation mode, the same network then takes fewer passes."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def fold_batch_norm(network: nn.Module) -> None:
     """Fold every batch norm that takes its input straight from a convolution, in place.
 
-    Which those are shows in one run: the batch norm gets the very tensor that the convolution gave. That nobody else
-    uses it, by a sum of tensors for example, holds for EfficientNet and ResNet; it need not for other networks. timm's
-    batch norms with an activation leave the activation behind.
+    One run finds them: such a batch norm receives the very tensor that a convolution returned. Nothing else may use
+    that tensor, in a sum for example: this holds for EfficientNet and ResNet, but not for every network. Of timm's
+    batch norms with an activation, the activation stays.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What `gaussad info` tells: a backbone's levels and cost, and what a weight file is and serves."""
+"""What `gaussad info` shows: a backbone's levels and cost, and which backbones a weight file fits."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from gaussad_cli.backbones.weights import (
 
 @dataclass(frozen=True)
 class Shape:
-    """What a network under one padding rule makes of one image of its native size.
+    """Sizes and cost of a network under one padding rule, for one image of its native size.
 
     Attributes
     ----------
     maps : (H, W) of each level's feature map
-    multiply_adds : up to and including each level
+    multiply_adds : the network's, up to and including each level
     """
 
     maps: tuple[tuple[int, int], ...]
@@ -40,7 +40,7 @@ class Shape:
 
 
 def measure_shape(backbone: Backbone, padding: Padding) -> Shape:
-    """Measure feature-map sizes and multiply-adds on shapes alone; nothing is computed."""
+    """Measure feature-map sizes and multiply-adds from shapes alone; no feature is computed."""
     levels = range(1, backbone.n_levels + 1)
     # timm returns all of a model's stages together: their costs are told apart by asking for one at a time.
     runs = [(level,) for level in levels] if backbone.family == "timm" else [tuple(levels)]
@@ -57,13 +57,13 @@ def measure_shape(backbone: Backbone, padding: Padding) -> Shape:
 
 
 def describe_backbones() -> str:
-    """List the backbones by name."""
+    """Return a table of the backbones."""
     rows = [(b.name, b.n_levels, f"{b.input_size} px", _source(b)) for b in BACKBONES.values()]
     return pd.DataFrame(rows, columns=["backbone", "levels", "input", "weights"]).to_string(index=False)
 
 
 def describe_backbone(backbone: Backbone) -> str:
-    """Lay out levels, dimensions, feature maps under every padding, and cost; input, and where the weights are from."""
+    """Describe a backbone: its input and weights, and dimension, feature map and cost of every level and padding."""
     shapes = {padding: measure_shape(backbone, padding) for padding in backbone.paddings}
     table = pd.DataFrame({"level": range(1, backbone.n_levels + 1), "features": backbone.dims})
     for padding, shape in shapes.items():
@@ -74,13 +74,13 @@ def describe_backbone(backbone: Backbone) -> str:
     return "\n".join(
         [
             backbone.name,
-            f"input          {backbone.input_size} x {backbone.input_size}, resized straight to it; "
+            f"input          {backbone.input_size} x {backbone.input_size}, without keeping the aspect ratio; "
             f"mean {_rounded(backbone.mean)}, std {_rounded(backbone.std)}",
             f"weights        {_source(backbone)}",
             *_published(backbone),
             f"padding        {', '.join(backbone.paddings)}{' (the first is the default)' if len(shapes) > 1 else ''}",
             f"parameters     {count_parameters(backbone) / 1e6:.2f} M in all levels, without the classifier",
-            "multiply-adds are of convolutions and matrix products, per image, up to the level",
+            "multiply-adds are those of convolutions and matrix products, per image, up to the level",
             "",
             table.to_string(index=False),
         ]
@@ -88,19 +88,19 @@ def describe_backbone(backbone: Backbone) -> str:
 
 
 def describe_weights(path: Path, only: Backbone | None = None, verify: bool = True) -> str:
-    """Say what a weight file is, whether it is what its name says, which backbones and levels it serves, what it lacks.
+    """Describe a weight file: its hash and tensors, which backbones and levels it fits, and which tensors it lacks.
 
     Raises
     ------
     UserError
-        If it cannot be read, or is not what its name says.
+        If the file cannot be read, or its content is not what its name promises.
     """
     checkpoint = read_checkpoint(path, path.stem, verify)
     n_values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     original = has_efficientnet_pytorch_names(checkpoint.tensors)
     names = "efficientnet_pytorch's" if original else "timm's or torchvision's"
-    fits = [fit for one in ([only] if only else BACKBONES.values()) if (fit := _fit(checkpoint, one)) is not None]
-    nearest = max((fit.rank for fit in fits), default=None)  # others share no more than the first levels
+    fits = [fit for b in ([only] if only else BACKBONES.values()) if (fit := _fit(checkpoint, b)) is not None]
+    nearest = max((fit.rank for fit in fits), default=None)  # all others share only the first levels
     served = [
         f"serves         {_served(fit)}; lacks {shorten(fit.missing) if fit.missing else 'nothing'}"
         for fit in fits
@@ -119,7 +119,7 @@ def describe_weights(path: Path, only: Backbone | None = None, verify: bool = Tr
 
 @dataclass(frozen=True)
 class _Fit:
-    """Which levels of a backbone a file serves, and the tensors it lacks for all, by the file's kind of names."""
+    """Which levels of a backbone a file serves, and the tensors it lacks for all levels, named in the file's style."""
 
     backbone: str
     levels: tuple[int, ...]
@@ -127,12 +127,12 @@ class _Fit:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """The more levels the better; without any, the less is missing the better."""
+        """More levels rank higher; without any level, fewer missing tensors do."""
         return len(self.levels), 0 if self.levels else -len(self.missing)
 
 
 def _fit(checkpoint: Checkpoint, backbone: Backbone) -> _Fit | None:
-    """Return what a file is to a backbone, None if it is for another."""
+    """Return how a file fits a backbone; None if it belongs to another."""
     with torch.device("meta"):
         model = create_model(backbone)
     own, tensors = model.state_dict(), to_timm_names(checkpoint.tensors, model)
@@ -140,7 +140,7 @@ def _fit(checkpoint: Checkpoint, backbone: Backbone) -> _Fit | None:
     every = range(1, backbone.n_levels + 1)
     missing = missing_tensors(own, backbone, tensors, every)
     misfits = [name for name in own if name in tensors and tensors[name].shape != own[name].shape]
-    # Without a level, which may be for want of the first tensor only, most of the others must be there.
+    # A file may serve no level just because the first tensor is missing; then it must have most of the others.
     is_poor = not levels and 2 * len(missing) > len(missing_tensors(own, backbone, (), every))
     if is_poor or misfits or surplus_tensors(own, backbone, tensors):
         return None
@@ -166,7 +166,7 @@ def _source(backbone: Backbone) -> str:
 
 def _published(backbone: Backbone) -> Iterable[str]:
     if backbone.published:
-        yield f"               the same are published as {backbone.published}, SHA-256 "\
+        yield f"               the same weights are published as {backbone.published}, SHA-256 "\
               f"{published_digest(backbone.published)}..."  # fmt: skip
 
 
@@ -175,7 +175,7 @@ def _heading(name: str, padding: Padding, shapes: dict[Padding, Shape]) -> str:
 
 
 def count_parameters(backbone: Backbone) -> int:
-    """Count the parameters of all levels: without the classifier, also where timm's model keeps it."""
+    """Count the parameters of all levels; the classifier is not counted."""
     with torch.device("meta"):
         parameters = dict(create_model(backbone).named_parameters())
     levels = range(1, backbone.n_levels + 1)

@@ -15,25 +15,25 @@ from gaussad_cli.backbones.weights import load_levels
 
 
 class LevelNetwork(nn.Module):
-    """Averages the feature maps of the wanted levels over space.
+    """Averages the feature maps of the chosen levels over space.
 
-    Forward: (N, 3, H, W) float -> one (N, D_level) per wanted level, in ascending order of levels.
+    Forward: (N, 3, H, W) float -> one (N, D_level) per chosen level, in ascending order of levels.
     """
 
     levels: tuple[int, ...]
 
     def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the (N, D_level, H_level, W_level) feature map of each wanted level."""
+        """Yield the (N, D_level, H_level, W_level) feature map of each chosen level."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the pooled features of each wanted level, float32."""
-        # Rows first, then their means: ONNX Runtime adds up one by one, and would lose digits on a large map.
+        """Return the pooled features of each chosen level, float32."""
+        # First the mean of each row, then of all rows: ONNX Runtime adds one by one, and large maps would lose digits.
         return tuple(level.mean(3, dtype=torch.float32).mean(2) for level in self.feature_maps(images))
 
 
 class StagedNetwork(LevelNetwork):
-    """Runs the modules of one level after the other (`registry.LEVEL_MODULES`); deeper ones are never run."""
+    """Runs the modules of one level after the other (`registry.LEVEL_MODULES`), up to the deepest chosen level."""
 
     def __init__(self, model: nn.Module, backbone: Backbone, levels: Sequence[int]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class StagedNetwork(LevelNetwork):
         self.stages = nn.ModuleList(nn.Sequential(*map(model.get_submodule, names)) for names in modules)
 
     def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the feature map of each wanted level as it comes."""
+        """Yield the feature map of each chosen level as soon as it is computed."""
         for level, stage in enumerate(self.stages, start=1):
             images = stage(images)
             if level in self.levels:
@@ -58,7 +58,7 @@ class IntermediateNetwork(LevelNetwork):
         self.model = model
 
     def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
-        """Yield the feature map of each wanted level."""
+        """Yield the feature map of each chosen level."""
         indices = [level - 1 for level in self.levels]
         yield from self.model.forward_intermediates(  # type: ignore[operator]
             images, indices=indices, stop_early=True, output_fmt="NCHW", intermediates_only=True
@@ -85,7 +85,7 @@ def create_model(backbone: Backbone) -> nn.Module:
 
 
 def tap_levels(model: nn.Module, backbone: Backbone, padding: Padding, levels: Sequence[int]) -> LevelNetwork:
-    """Turn a timm model, its weights loaded, into the network of the wanted levels, in place."""
+    """Turn a timm model, its weights loaded, into the network of the chosen levels, in place."""
     if padding == "paper":
         use_paper_padding(model, backbone.input_size)
     staged = backbone.family != "timm"

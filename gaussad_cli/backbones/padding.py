@@ -1,8 +1,8 @@
 """Padding rules of EfficientNet's strided convolutions.
 
-The authors used efficientnet_pytorch 0.6.3, in which every convolution's "same" padding is computed from the network's
-input size, not from the layer's own (PROTOCOL: padding). timm's ``tf_`` models follow TensorFlow: the layer's own size.
-The two differ where a strided layer meets an odd size, that is in B1 to B7.
+The authors used efficientnet_pytorch 0.6.3, which computes every convolution's "same" padding from the network's input
+size, not from the layer's (PROTOCOL: padding). timm's ``tf_`` models follow TensorFlow and use the layer's input size.
+The two rules differ where a strided layer gets an input of odd size, that is in B1 to B7.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import cast
 from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 
-# Of every EfficientNet-B0..B7 (Tan & Le 2019, Table 1): the stem's, and one where levels 3, 4, 5 and 7 begin.
+# Strided convolutions of EfficientNet-B0..B7 (Tan & Le 2019, Table 1): the stem, and the start of levels 3, 4, 5 and 7.
 N_STRIDED = 5
 
 
@@ -26,13 +26,13 @@ def use_paper_padding(network: nn.Module, input_size: int) -> None:
     """Give every same-padded convolution the padding that follows from the network's input size, in place.
 
     Call it after the weights are loaded: a replaced convolution sits one name deeper (``conv_stem.1.weight``).
-    timm uses ``Conv2dSame`` exactly where the padding depends on the size, which is where the stride is 2.
+    timm uses ``Conv2dSame`` exactly where the padding depends on the size, that is, where the stride is 2.
 
     Raises
     ------
     RuntimeError
-        If the network has not as many of them as an EfficientNet: another timm may build it of other modules, and the
-        features would silently be those of another padding.
+        If the network does not have as many of them as an EfficientNet: another version of timm may use other modules,
+        and the features would silently be those of another padding.
     """
     found = [
         (parent, name, child)
@@ -42,8 +42,8 @@ def use_paper_padding(network: nn.Module, input_size: int) -> None:
     ]
     if len(found) != N_STRIDED:
         raise RuntimeError(
-            f"{len(found)} convolutions of the network pad by their input's size, an EfficientNet has {N_STRIDED}: "
-            "this timm builds it otherwise than padding.py expects."
+            f"{len(found)} convolutions of the network pad by their input's size, but an EfficientNet has {N_STRIDED}: "
+            "this version of timm builds it differently than padding.py expects."
         )
     for parent, name, conv in found:
         setattr(parent, name, _statically_padded(conv, input_size))

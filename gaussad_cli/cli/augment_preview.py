@@ -1,4 +1,4 @@
-"""The command augment-preview."""
+"""The command augment-preview: contact sheets of augmented images."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def augment_preview(
     categories: Categories = None,
     augmentation: Rules = None,
     seed: Seed = 0,
-    images: Annotated[int, typer.Option(min=1, help="Rows of a sheet.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1, help="Columns of a sheet, besides the image as it is.")] = 9,
+    images: Annotated[int, typer.Option(min=1, help="Show this many images, one per row.")] = 4,
+    epochs: Annotated[int, typer.Option(min=1, help="Show this many epochs beside each original image.")] = 9,
     size: Annotated[
-        int, typer.Option(min=32, max=1024, help="Pixels; a backbone's input size shows what it sees.")
+        int,
+        typer.Option(min=32, max=1024, help="Resize to this many pixels; a backbone's input size shows what it sees."),
     ] = 224,
-    out: Annotated[Path, typer.Option(help="Folder of the sheets.")] = Path("preview"),
+    out: Annotated[Path, typer.Option(help="Write the sheets to this folder.")] = Path("preview"),
 ) -> None:
-    """Show what augmentation does: one contact sheet per category.
+    """Show what augmentation does to images: write one contact sheet per category.
 
     Example: gaussad augment-preview --data mvtec --categories bottle,screw --out preview
     """

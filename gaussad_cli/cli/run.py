@@ -1,4 +1,4 @@
-"""All in one go: run, demo."""
+"""The command run: from images to tables in one go."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     from gaussad_cli.experiments.config import Experiment, Overrides
     from gaussad_cli.experiments.execute import Setup
 
-_EXPERIMENT = "gaussad.experiment"  # where the context keeps what was read from --config
+_EXPERIMENT = "gaussad.experiment"  # the context's key for the experiment read from --config
 
 
 def _read_config(ctx: typer.Context, paths: Optional[list[Path]]) -> Optional[list[Path]]:
-    """Read the files; their options become defaults, which the command line wins over."""
+    """Read the files; their options become defaults, which the command line overrides."""
     if paths:
         from gaussad_cli.experiments.config import read_experiments
 
@@ -60,16 +60,17 @@ def run(
     data: Data,
     config: Annotated[  # noqa: ARG001 (its callback reads it)
         Optional[list[Path]],
-        typer.Option(callback=_read_config, is_eager=True, help="Experiment file, see configs/; repeatable."),
+        typer.Option(callback=_read_config, is_eager=True, help="Run this experiment file, see configs/; repeatable."),
     ] = None,
     backbone: Annotated[
         Optional[list[str]],
-        typer.Option(help="Such as efficientnet-b4; repeatable, or comma-separated. Of a config, only or instead."),
+        typer.Option(help="Use these networks (repeatable or comma-separated); overrides the config's."),
     ] = None,
     categories: Categories = None,
     levels: Levels = None,
     weights: Annotated[
-        Optional[list[str]], typer.Option(help="FILE instead of the published weights; NAME=FILE of several backbones.")
+        Optional[list[str]],
+        typer.Option(help="Read FILE instead of the published weights; NAME=FILE for each of several backbones."),
     ] = None,
     verify: Verify = True,
     padding: Padding = None,
@@ -79,7 +80,8 @@ def run(
     batch_size: BatchSize = None,
     workers: Workers = None,
     epochs: Annotated[
-        Optional[int], typer.Option(min=0, help="Augmented epochs, besides the images as they are; paper: 100.")
+        Optional[int],
+        typer.Option(min=0, help="Add this many augmented epochs to the original images; the paper uses 100."),
     ] = None,
     seed: Seed = 0,
     augmentation: Rules = None,
@@ -92,13 +94,13 @@ def run(
     jobs: Jobs = 1,
     scheduler: Scheduler = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the stages, and what they will take in time and disk.")
+        bool, typer.Option("--dry-run", help="Only show the stages, and the time and disk space that they need.")
     ] = False,
 ) -> None:
-    """Do it all: extract, fit, evaluate every score of Tables I and III, print the tables.
+    """Extract, fit, evaluate every score of Tables I and III, and print the tables.
 
-    With --epochs, without and with augmentation. With --config, what the tables of those files need, each thing once;
-    what is done already is not done again.
+    With --epochs, it does so without and with augmentation. With --config, it does what the tables of those files need,
+    each thing once. Finished work is not done again.
 
     Example: gaussad run --data mvtec --backbone efficientnet-b4 --table 1 --table 3
 
@@ -111,7 +113,7 @@ def run(
     from gaussad_cli.parallel import Distribution
 
     check_tables(table, style)
-    names = canonical_names([name for one in backbone or () for name in split_names(one) or ()])
+    names = canonical_names([name for value in backbone or () for name in split_names(value) or ()])
     overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only)
     experiment = _experiment(ctx, overrides)
     setup = Setup(
@@ -129,7 +131,7 @@ def run(
 
 
 def _weights(values: list[str] | None) -> dict[str, Path]:
-    """Read FILE, or NAME=FILE, of which a file's own name may have an equals sign."""
+    """Read FILE or NAME=FILE; a value that is an existing file's name is FILE, even with an equals sign in it."""
     found = {}
     for value in values or ():
         name, equals, file = value.partition("=")
@@ -146,7 +148,9 @@ def _experiment(ctx: typer.Context, overrides: Overrides) -> Experiment:
     if isinstance(read, Experiment):
         return read
     if not overrides.backbone:
-        raise UserError("say which network: --backbone efficientnet-b4, or which experiment: --config FILE.")
+        raise UserError(
+            "no network is given: choose one with --backbone efficientnet-b4, or an experiment with --config FILE."
+        )
     return Experiment((), (one_step(overrides),))
 
 
@@ -160,7 +164,7 @@ def _run_experiment(
     show_plan: bool,
     verify: bool,
 ) -> None:
-    """Plan, show the plan, do it, say what it took, and print the tables."""
+    """Plan the stages, show them, run them, show the times, and print the tables."""
     from gaussad_cli.experiments.config import override
     from gaussad_cli.experiments.execute import check, execute
     from gaussad_cli.experiments.plan import ExtractionStage, plan_stages
@@ -180,6 +184,6 @@ def _run_experiment(
     extracted = [network for stage in stages if isinstance(stage, ExtractionStage) for network in stage.networks]
     names = [network.backbone for network in extracted]
     only = None if experiment.tables else names
-    wanted = tables or list(experiment.tables) or None
-    typer.echo(render_tables(wanted, only, setup.out, setup.dataset, style, setup.names), nl=False)
+    numbers = tables or list(experiment.tables) or None
+    typer.echo(render_tables(numbers, only, setup.out, setup.dataset, style, setup.names), nl=False)
     raise_problems(progress.problem)

@@ -1,6 +1,6 @@
 """Index of a folder in the MVTec AD layout.
 
-``<category>/train/good/*``, ``<category>/test/<good|defect>/*`` and, where there are masks,
+``<category>/train/good/*``, ``<category>/test/<good|defect>/*`` and, if the data set has masks,
 ``<category>/ground_truth/<defect>/<stem>_mask.png``.
 """
 
@@ -49,8 +49,8 @@ def find_categories(root: Path, chosen: Sequence[str] | None = None) -> list[Cat
     Raises
     ------
     UserError
-        If the folder is not there or holds no category, a chosen one is not there, or a category lacks train/good,
-        test, or images enough for the folds.
+        If the folder does not exist or holds no category, a chosen category is missing, or a category lacks
+        train/good, test, or enough images for the folds.
     """
     if not root.is_dir():
         raise UserError(f"no such folder: {root}. Give the folder that holds the categories with --data.")
@@ -59,19 +59,17 @@ def find_categories(root: Path, chosen: Sequence[str] | None = None) -> list[Cat
         raise UserError(_no_categories(root))
     for name in chosen or ():
         if name not in names:
-            raise UserError(
-                f"no category '{name}' in {root}.{did_you_mean(name, names)} There are: {', '.join(names)}."
-            )
+            raise UserError(f"no category '{name}' in {root}.{did_you_mean(name, names)} Known: {', '.join(names)}.")
     return [_index_category(root / name) for name in names if chosen is None or name in chosen]
 
 
 def dataset_name(root: Path, given: str | None = None) -> str:
-    """Return the name a data set goes by in cache and results: the given one, or else its folder's.
+    """Return the name of a data set in cache and results: the given name, or else the folder's.
 
     Raises
     ------
     UserError
-        If it cannot be a folder's name, or not be written to a CSV file.
+        If it cannot be a folder's name, or cannot be written to a CSV file.
     """
     name = root.resolve().name if given is None else given
     if name in ("", ".", "..") or set(name) & set("/\\") or not _is_text(name):
@@ -80,12 +78,12 @@ def dataset_name(root: Path, given: str | None = None) -> str:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file's name is valid UTF-8 (on Linux it need not be), so that results can name it."""
+    """Whether a file's name is valid UTF-8, so that results can contain it; on Linux, not every name is."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _category_names(root: Path) -> list[str]:
-    """Names of the subfolders that have a train or a test folder; others (licences, archives) are no categories."""
+    """Return the subfolders with a train or a test folder; others (licences, archives) are not categories."""
     return sorted(
         folder.name
         for folder in root.iterdir()
@@ -99,13 +97,13 @@ def _no_categories(root: Path) -> str:
             f"{root} is itself a category: give its parent folder, --data {root.resolve().parent} "
             f"--categories {root.resolve().name}."
         )
-    return f"no category in {root}: wanted is <category>/train/{NORMAL}/*.png and <category>/test/<class>/*.png."
+    return f"no category in {root}: images must be <category>/train/{NORMAL}/*.png and <category>/test/<class>/*.png."
 
 
 def _index_category(folder: Path) -> Category:
-    for wanted in (f"train/{NORMAL}", "test"):
-        if not (folder / wanted).is_dir():
-            raise UserError(f"category '{folder.name}' has no {wanted} folder ({folder / wanted}). {_leave_out()}")
+    for needed in (f"train/{NORMAL}", "test"):
+        if not (folder / needed).is_dir():
+            raise UserError(f"category '{folder.name}' has no {needed} folder ({folder / needed}). {_leave_out()}")
     train = _images(folder, [folder / "train" / NORMAL])
     test = _images(folder, _class_folders(folder / "test"))
     if len(train) < N_FOLDS:
@@ -114,9 +112,7 @@ def _index_category(folder: Path) -> Category:
             f"the {N_FOLDS} folds need at least {N_FOLDS}. {_leave_out()}"
         )
     if not test:
-        raise UserError(
-            f"category '{folder.name}' has no test image: wanted is {folder / 'test'}/<class>/*.png. {_leave_out()}"
-        )
+        raise UserError(f"category '{folder.name}' has no test image {folder / 'test'}/<class>/*.png. {_leave_out()}")
     return Category(folder.name, train, test)
 
 
@@ -133,11 +129,11 @@ def _images(category: Path, class_folders: Sequence[Path]) -> tuple[ImageFile, .
     ]
     for _, path in paths:
         if path.is_symlink() and not path.exists():
-            raise UserError(f"{path} is a link to nowhere: get the image it stands for, or remove it.")
+            raise UserError(f"{path} is a broken link: restore the image it points to, or remove the link.")
         if not _is_text(str(path)):
-            raise UserError(f"the name of {str(path)!a} is not valid UTF-8, so results cannot name it: rename it.")
+            raise UserError(f"the name of {str(path)!a} is not valid UTF-8, so results cannot contain it: rename it.")
     return tuple(ImageFile(path.relative_to(category).as_posix(), label, path) for label, path in paths)
 
 
 def _leave_out() -> str:
-    return "Mend it, or name the categories to use with --categories."
+    return "Fix it, or choose other categories with --categories."

@@ -1,4 +1,4 @@
-"""Images of one's own, in whatever order: a folder, the MVTec layout, or a list in a CSV file."""
+"""The user's own images: from a folder, from the MVTec layout, or from a list in a CSV file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NORMAL_LABELS = {NORMAL, "normal", "ok", "0", ""}
 
 @dataclass(frozen=True)
 class OwnImages:
-    """Files to learn what is normal from, and others that are known to be anomalous, or none."""
+    """Normal images to learn from, and anomalous images, if any are known."""
 
     normal: tuple[Path, ...]
     anomalous: tuple[Path, ...] = ()
@@ -28,20 +28,20 @@ def find_images(folder: Path) -> tuple[Path, ...]:
     Raises
     ------
     UserError
-        If it is no folder, or has no image.
+        If the folder does not exist, or holds no image.
     """
     if not folder.is_dir():
         raise UserError(f"no such folder: {folder}.")
     paths = images_below(folder)
     if not paths:
-        raise UserError(f"no image below {folder}: wanted are {', '.join(sorted(SUFFIXES))}.")
+        raise UserError(f"no image below {folder}: names must end in {', '.join(sorted(SUFFIXES))}.")
     return paths
 
 
 def images_below(folder: Path) -> tuple[Path, ...]:
-    """Return every image below a folder, sorted; none if there is none. Hidden ones are somebody's unfinished files.
+    """Return every image below a folder, sorted; there may be none. Hidden files are skipped: they may be unfinished.
 
-    A link to nowhere is one, so that it is not left out in silence: reading it says what is wrong.
+    A broken link is returned too, so that it is not skipped silently: reading it says what is wrong.
     """
     return tuple(
         path
@@ -53,12 +53,12 @@ def images_below(folder: Path) -> tuple[Path, ...]:
 
 
 def of_folders(normal: Path, anomalous: Path | None) -> OwnImages:
-    """Take every image below one folder for normal, and below another for anomalous."""
+    """Take all images below one folder as normal, and those below another as anomalous."""
     return OwnImages(find_images(normal), () if anomalous is None else find_images(anomalous))
 
 
 def of_category(data: Path, category: str) -> OwnImages:
-    """Take a category in the MVTec layout: its training images, and the anomalous ones among its test images."""
+    """Take a category's images from the MVTec layout: the training images, and the anomalous test images."""
     (found,) = find_categories(data, [category])
     anomalous = tuple(image.path for image in found.test if image.label != NORMAL)
     return OwnImages(tuple(image.path for image in found.train), anomalous)
@@ -67,14 +67,14 @@ def of_category(data: Path, category: str) -> OwnImages:
 def of_csv(path: Path, category: str | None = None) -> OwnImages:
     """Take the images that a CSV file lists.
 
-    Columns: path (from the file's own folder), and as they are there: label (good, normal, ok, 0 or empty: normal),
-    split (rows other than train or empty are left out unless anomalous), category.
+    Its columns are path (relative to the CSV file's folder) and, optionally, label (normal if good, normal, ok, 0 or
+    empty), split (normal images are used if it is train or empty) and category.
 
     Raises
     ------
     UserError
-        If the file cannot be read, lacks the column path, names no image of the category, or several categories and
-        none is chosen.
+        If the file cannot be read, lacks the column path, lists no image of the category, or lists several categories
+        while none is chosen.
     """
     rows = _rows(path)
     categories = sorted({row.get("category", "") for _, row in rows})
@@ -94,7 +94,7 @@ def of_csv(path: Path, category: str | None = None) -> OwnImages:
     _check_there(path, chosen)
     if not normal:
         raise UserError(
-            f"{path} lists no normal image: label good, normal, ok or 0, and split train, where it has these."
+            f"{path} lists no normal image: give at least one the label good, normal, ok or 0, and the split train."
         )
     return OwnImages(tuple(normal), tuple(anomalous))
 
@@ -113,10 +113,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     for number, row in rows:
         if not row.get("path"):
             raise UserError(
-                f"{path}, line {number}: no path. Wanted are columns path, and label, split, category as you like."
+                f"{path}, line {number}: no path. The file needs a column path; label, split and category are optional."
             )
     if not rows:
-        raise UserError(f"{path} lists no image: wanted is a line 'path,label' and a line for every image.")
+        raise UserError(f"{path} lists no image: write a line 'path,label', then a line for every image.")
     return rows
 
 
@@ -127,8 +127,8 @@ def _is_normal(row: dict[str, str]) -> bool:
 def _check_there(path: Path, rows: Iterable[tuple[int, dict[str, str]]]) -> None:
     for number, row in rows:
         try:
-            there = (path.parent / row["path"]).is_file()
+            exists = (path.parent / row["path"]).is_file()
         except ValueError:  # a name that no file can have
-            there = False
-        if not there:
-            raise UserError(f"{path}, line {number}: no file {path.parent / row['path']!s:.200}.")
+            exists = False
+        if not exists:
+            raise UserError(f"{path}, line {number}: there is no file {path.parent / row['path']!s:.200}.")

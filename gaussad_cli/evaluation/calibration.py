@@ -1,4 +1,4 @@
-"""Thresholds for wanted false-positive rates, and what the test set says of them."""
+"""Thresholds for given false-positive rates, and the rates that they achieve on the test set."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _BY_FOLD: dict[str, Callable[[Array, Array], Array]] = {
     "conformal": thresholds.conformal_threshold,
 }
 METHODS = ("chi2", *_BY_FOLD, "cross-conformal")
-ALL_FOLDS = "all"  # the fold of a row that is about all of them together
-ALL_CATEGORIES = "all categories"  # the category of a row that is about all of them together
+ALL_FOLDS = "all"  # the fold of a row about all folds together
+ALL_CATEGORIES = "all categories"  # the category of a row about all categories together
 
 
 def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the named methods, in their order; all of them for "all".
+    """Return the named methods in the order of :data:`METHODS`; "all" stands for all of them.
 
     Raises
     ------
     UserError
-        If one is unknown.
+        If a method is unknown.
     """
     for name in names:
         if name not in (*METHODS, "all"):
@@ -45,33 +45,33 @@ def choose_methods(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse_targets(text: str | None) -> tuple[float, ...]:
-    """Read wanted false-positive rates, such as "0.05,0.01".
+    """Read target false-positive rates, such as "0.05,0.01".
 
     Raises
     ------
     UserError
-        If one is not a number between 0 and 1.
+        If a rate is not a number between 0 and 1.
     """
     if text is None:
         return TARGETS
     try:
         targets = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"--fpr {text}: wanted are rates such as 0.05,0.01.") from None
+        raise UserError(f"--fpr {text}: give comma-separated rates, such as 0.05,0.01.") from None
     if not all(0.0 < target < 1.0 for target in targets):
-        raise UserError(f"--fpr {text}: rates lie between 0 and 1, such as 0.05 for one normal image in twenty.")
+        raise UserError(f"--fpr {text}: rates must lie between 0 and 1, such as 0.05 for one normal image in twenty.")
     return targets
 
 
 @dataclass(frozen=True)
 class ThresholdsWanted:
-    """Which thresholds are wanted.
+    """The thresholds to compute.
 
     Attributes
     ----------
-    methods : of :data:`METHODS`
+    methods : some of :data:`METHODS`
     targets : false-positive rates
-    scorings : only for these; None: for every scoring that is evaluated
+    scorings : the scorings that get thresholds; None for every scoring that is evaluated
     """
 
     methods: tuple[str, ...]
@@ -79,7 +79,7 @@ class ThresholdsWanted:
     scorings: tuple[Scoring, ...] | None = None
 
     def among(self, scorings: Sequence[Scoring]) -> list[Scoring]:
-        """Return those of the scorings that get thresholds."""
+        """Return the scorings that get thresholds."""
         return [scoring for scoring in scorings if self.scorings is None or scoring in self.scorings]
 
 
@@ -90,13 +90,13 @@ def calibrate(
     anomalous: NDArray[np.bool_],
     is_gaussian: bool,
 ) -> list[dict[str, object]]:
-    """Return a row per method, target and fold; none where the score is undefined.
+    """Return a row per method, target and fold; no rows if the score is undefined.
 
     Parameters
     ----------
     test, held_out : per fold
     anomalous : (m,), of the test images
-    is_gaussian : whether the chi-square law speaks of this score: it does of one level's Mahalanobis distance
+    is_gaussian : whether the chi-square law applies to this score: only to the Mahalanobis distance of one level
     """
     if any(np.isnan(fold.distance).any() for fold in (*test, *held_out)):
         return []
@@ -113,7 +113,7 @@ def calibrate(
 
 
 def exchangeability(normal: Sequence[Array], held_out: Sequence[Array]) -> tuple[float, float]:
-    """Compare normal test images with held-out training ones: what every calibration takes for alike.
+    """Compare normal test images with held-out training images: every calibration assumes that they are alike.
 
     Parameters
     ----------
@@ -121,15 +121,15 @@ def exchangeability(normal: Sequence[Array], held_out: Sequence[Array]) -> tuple
 
     Returns
     -------
-    The probability that a normal test image is farther from the Gaussian than a held-out one (mean over folds; 0.5 if
-    they are alike), and a p-value of that: twice the mean of the folds' Mann-Whitney tests, which holds however the
-    folds depend on each other (Vovk and Wang 2020). NaN of no normal test image.
+    The probability that a normal test image is farther from the Gaussian than a held-out image (mean over folds; 0.5
+    if they are alike), and its p-value: twice the mean of the folds' Mann-Whitney p-values, which is valid however the
+    folds depend on each other (Vovk and Wang 2020). Both are NaN if there is no normal test image.
     """
     if normal[0].size == 0:
         return float("nan"), float("nan")
     pairs = list(zip(normal, held_out, strict=True))
     farther = [auroc(np.concatenate(pair), np.repeat([True, False], [pair[0].size, pair[1].size])) for pair in pairs]
-    p_values = [stats.mannwhitneyu(one, other, alternative="two-sided").pvalue for one, other in pairs]
+    p_values = [stats.mannwhitneyu(test, kept_out, alternative="two-sided").pvalue for test, kept_out in pairs]
     return float(np.mean(farther)), min(1.0, 2.0 * float(np.mean(p_values)))
 
 
@@ -145,14 +145,14 @@ def _cross_flags(targets: Sequence[float], test: Sequence[Scored], held_out: Seq
 
 def _flags(method: str, targets: Sequence[float], test: Sequence[Scored], held_out: Sequence[Scored]) -> _Flags:
     """Yield fold, calibration images, target, threshold, and which test images are flagged."""
-    for fold, (one, calibration) in enumerate(zip(test, held_out, strict=True)):
+    for fold, (tested, calibration) in enumerate(zip(test, held_out, strict=True)):
         n = 0 if method == "chi2" else calibration.distance.size
         if method == "chi2":
-            values = thresholds.chi2_threshold(targets, one.dim)
+            values = thresholds.chi2_threshold(targets, tested.dim)
         else:
             values = _BY_FOLD[method](calibration.distance, np.asarray(targets))
         for target, threshold in zip(targets, values.tolist(), strict=True):
-            yield fold, n, target, threshold, one.distance > threshold
+            yield fold, n, target, threshold, tested.distance > threshold
 
 
 def _rates(flagged: NDArray[np.bool_], anomalous: NDArray[np.bool_]) -> dict[str, object]:
@@ -168,10 +168,10 @@ def _rates(flagged: NDArray[np.bool_], anomalous: NDArray[np.bool_]) -> dict[str
 
 
 def per_category(rows: pd.DataFrame) -> pd.DataFrame:
-    """Average folds: one row per category, method and target, with the binomial interval of the mean rate.
+    """Average over folds: one row per category, method and target, with the binomial interval of the mean rate.
 
-    Folds share the test images, so the interval is that of as many images as there are, not of five times as many.
-    Several categories are followed by all of them together, every image counting the same.
+    Folds share the test images, so the interval is computed from the number of images, not from five times as many.
+    If there are several categories, rows for all of them together follow; there, every image counts the same.
     """
     key = ["category", "method", "target"]
     numbers = ["n_held_out", "n_normal", "fpr", "tpr", "drift", "drift_p"]
@@ -193,7 +193,7 @@ def _together(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_gaps(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over categories and targets of |achieved - wanted FPR|, in percentage points, by level."""
+    """Return the mean over categories and targets of |achieved FPR - target|, in percentage points, by level."""
     frame = rows.groupby(["scoring", "level", "category", "method", "target"], sort=False)["fpr"].mean().reset_index()
     frame["gap"] = 100 * (frame["fpr"] - frame["target"]).abs()
     return frame.pivot_table(index=["scoring", "level"], columns="method", values="gap", sort=False)

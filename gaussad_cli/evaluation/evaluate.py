@@ -1,4 +1,4 @@
-"""All categories of an extraction: what `gaussad fit` and `gaussad evaluate` do."""
+"""Fits and evaluates all categories of an extraction: what `gaussad fit` and `gaussad evaluate` do."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.spectrum import Spectrum
 from gaussad_cli.parallel import HERE, Distribution, run_tasks
 
-_SHOWN = 3  # problems told in full
+_SHOWN = 3  # number of problems shown in a message
 
 
 @dataclass(frozen=True)
 class _Opened:
-    """The chosen categories and levels of an extraction, and what is wrong with the others."""
+    """The chosen categories and levels of an extraction, and the problems of those that cannot be opened."""
 
     extraction: store.Extraction
     levels: list[tuple[OpenCategory, tuple[int, ...]]]
@@ -46,7 +46,7 @@ class _Opened:
 
 def _open(selection: Selection, distribution: Distribution) -> _Opened:
     extraction = select_extraction(selection)
-    if not distribution.is_here:  # other processes may be in other folders
+    if not distribution.is_here:  # other processes may have other working directories
         extraction = replace(extraction, folder=extraction.folder.resolve())
     levels, problems = [], []
     for name in select_categories(extraction, selection.categories):
@@ -63,7 +63,7 @@ def _open(selection: Selection, distribution: Distribution) -> _Opened:
 
 @dataclass(frozen=True)
 class FitReport:
-    """What a fit did: counts of (category, level) pairs, and what went wrong, if anything."""
+    """What a fit did: counts of (category, level) pairs, and the problems, if any."""
 
     folder: Path
     fitted: int
@@ -73,7 +73,7 @@ class FitReport:
 
 @interruptible("interrupted. The spectra fitted so far are kept: run the same command again to go on.")
 def fit_dataset(selection: Selection, distribution: Distribution = HERE) -> FitReport:
-    """Fit and store the spectra of every category, level and fold that are not stored yet."""
+    """Fit and store the spectra of all categories, levels and folds that are not stored yet."""
     opened = _open(selection, distribution)
     tasks = [(category.folder, category.train, level) for category, levels in opened.levels for level in levels]
     results_of = run_tasks(_fit_task, tasks, distribution)
@@ -92,9 +92,9 @@ def _fit_task(category: Path, train: store.Manifest, level: int) -> bool | UserE
 
 
 def fit_and_forget(category: Path) -> None:
-    """Fit every level of a category, then remove the features: the spectra are all that an evaluation needs of them.
+    """Fit every level of a category, then remove the features: an evaluation needs only the spectra.
 
-    That costs no digit: the features lie on disk until both passes over them are done.
+    No digits are lost: the features stay on disk until both passes over them are done.
     """
     train = store.read_manifest(category / "train")
     for level in tqdm(train.levels, desc=f"{category.name}, fit", unit="level", disable=None, dynamic_ncols=True):
@@ -103,7 +103,7 @@ def fit_and_forget(category: Path) -> None:
 
 
 def _fit_and_store(category: Path, train: store.Manifest, level: int) -> bool:
-    """Return whether the level had to be fitted."""
+    """Fit a level and store its spectra unless they are stored; return whether it had to be fitted."""
     spectra, fitted = level_spectra(category, train, level)
     if fitted:
         store_spectra(category, train, level, spectra)
@@ -115,7 +115,7 @@ def _fit_and_store(category: Path, train: store.Manifest, level: int) -> bool:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What an evaluation gave: the rows written, where to, and what went wrong, if anything."""
+    """The result of an evaluation: the rows, the file that they were written to, and the problems, if any."""
 
     metrics: pd.DataFrame
     thresholds: pd.DataFrame | None
@@ -124,8 +124,8 @@ class EvaluationReport:
 
 
 @interruptible(
-    "interrupted. The rows of the categories before are kept, and what is fitted is not fitted again: run the same "
-    "command again, or name the categories that are left with --categories."
+    "interrupted. The rows of finished categories and all fitted spectra are kept: run the same command again, or "
+    "choose the remaining categories with --categories."
 )
 def evaluate_dataset(
     selection: Selection,
@@ -139,15 +139,15 @@ def evaluate_dataset(
 
     Parameters
     ----------
-    wanted : thresholds; None: none
-    sweep : whether to evaluate every number of kept components too
+    wanted : the thresholds to compute, if any
+    sweep : whether to compute the AUROC for every number of kept components too
     distribution : where the levels are scored
 
     Raises
     ------
     UserError
-        If no category can be evaluated, or the results cannot be written. A category that cannot be evaluated, or has
-        no AUROC, does not keep the others back: it is reported.
+        If no category can be evaluated, or the results cannot be written. If only some categories cannot be evaluated,
+        or have no AUROC, they are reported and the others are evaluated.
     """
     opened = _open(selection, distribution)
     tasks = [
@@ -167,7 +167,7 @@ def evaluate_dataset(
         done.append(rows)
         problems += [rows.warning] if rows.warning else []
     if not done:
-        raise UserError(_joined(problems) or "nothing to evaluate.")
+        raise UserError(_joined(problems) or "there is no category to evaluate.")
     thresholds = [rows.thresholds for rows in done if rows.thresholds is not None]
     return EvaluationReport(
         pd.concat([rows.metrics for rows in done], ignore_index=True),
@@ -179,7 +179,7 @@ def evaluate_dataset(
 
 @dataclass(frozen=True)
 class _Task:
-    """One level of one category: what is done in parallel."""
+    """One level of one category: levels are scored in parallel."""
 
     category: OpenCategory
     level: int
@@ -192,7 +192,7 @@ _ScoredLevel = tuple[LevelDistances, pd.DataFrame | None]  # distances, and rows
 
 
 def _score_task(task: _Task) -> _ScoredLevel | UserError:
-    """Score one level; what the user can put right is returned, so that it keeps no other category back."""
+    """Score one level; a UserError is returned instead of raised, so that other categories go on."""
     try:
         spectra = _spectra(task.category, task.level)
         distances = score_level(task.category, task.level, spectra, task.scorings, task.wanted)
@@ -202,10 +202,10 @@ def _score_task(task: _Task) -> _ScoredLevel | UserError:
 
 
 def _spectra(category: OpenCategory, level: int) -> list[Spectrum]:
-    """Return the spectra of a level's folds; what has to be fitted is kept, where the cache can be written."""
+    """Return the spectra of a level's folds; newly fitted spectra are stored if the cache can be written."""
     spectra, fitted = level_spectra(category.folder, category.train, level)
     if fitted:
-        with suppress(UserError):  # a cache that can only be read: fitting again is cheap
+        with suppress(UserError):  # the cache may be read-only: fitting again is cheap
             store_spectra(category.folder, category.train, level, spectra)
     return spectra
 
@@ -225,7 +225,7 @@ def score_level(
 ) -> LevelDistances:
     """Return the distances of the test set, and of the training images that each fold is not fitted to.
 
-    Those are scored as they are, not augmented, as test images are; only scorings with thresholds need them.
+    Only scorings with thresholds need the latter; the original images are scored, not augmented ones, as in the test.
     """
     dim = spectra[0].dim
     test = read_test(category, level, dim)
@@ -251,27 +251,27 @@ def _assemble(
     scorings: Sequence[Scoring],
     wanted: ThresholdsWanted | None,
 ) -> CategoryRows:
-    """Make a category's rows of its scored levels; the problem with a level is raised here."""
+    """Turn a category's scored levels into rows; if a level has a problem, it is raised here."""
     weighing = [scoring for scoring in scorings if SCORES[scoring.score].weighs_levels]
     if weighing and len(levels) == 1:
         raise UserError(
-            f"--score {weighing[0].score} weighs levels, and of '{category.name}' there is only level {levels[0]}: "
-            "use several."
+            f"--score {weighing[0].score} weighs levels, but '{category.name}' has only level {levels[0]}: "
+            "use several levels."
         )
     if wanted and (refused := wanted.among(weighing)):
-        raise UserError(f"--threshold does not go with --score {refused[0].score}, which has learnt from anomalies.")
+        raise UserError(f"--threshold does not go with --score {refused[0].score}, which learns from anomalies.")
     good: list[_ScoredLevel] = []
-    for one in scored:
-        if isinstance(one, UserError):
-            raise one
-        good.append(one)
+    for level in scored:
+        if isinstance(level, UserError):
+            raise level
+        good.append(level)
     rows = assemble(category, dict(zip(levels, (distances for distances, _ in good), strict=True)), wanted)
     sweeps = [sweep for _, sweep in good if sweep is not None]
     return replace(rows, sweeps=pd.concat(sweeps, ignore_index=True) if sweeps else None)
 
 
 def _joined(problems: Sequence[str]) -> str | None:
-    """Make one message of several; many are seldom different."""
+    """Join distinct problems into one message, which shows only the first few."""
     distinct = list(dict.fromkeys(problems))
     more = f" And {len(distinct) - _SHOWN} more problems." if len(distinct) > _SHOWN else ""
     return " ".join(distinct[:_SHOWN]) + more if distinct else None

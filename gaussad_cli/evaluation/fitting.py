@@ -1,4 +1,4 @@
-"""Spectra of the folds of one level, read from the cache or fitted."""
+"""The spectra of one level's folds, either read from the cache or fitted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 from gaussad_cli.gaussian.streaming import Chunks, fit_folds
 
-SPECTRUM_VERSION = 4  # raise it when the same features would give another spectrum
-CHUNK_ROWS = 512  # features in memory at a time, of augmented images
+SPECTRUM_VERSION = 4  # increase it when the same features give another spectrum
+CHUNK_ROWS = 512  # augmented features in memory at a time
 
 
 def level_spectra(category: Path, train: store.Manifest, level: int) -> tuple[list[Spectrum], bool]:
-    """Return the spectra of a level's folds, read where they are stored and else fitted, and whether they were fitted.
+    """Return the spectra of a level's folds, read from the cache or else fitted, and whether they were fitted.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ def level_spectra(category: Path, train: store.Manifest, level: int) -> tuple[li
     folder = category / "train"
     features = store.read_features(folder, train, level)
     if len(features) < N_FOLDS:
-        raise UserError(f"{folder} has {len(features)} training images, the {N_FOLDS} folds need at least {N_FOLDS}.")
-    # One thread, however many there are: sums are then the same on every machine, and whatever --jobs (which use them).
+        raise UserError(f"{folder} has {len(features)} training images, but {N_FOLDS} folds need at least {N_FOLDS}.")
+    # One thread, so that sums are the same on every machine and for any --jobs, which use the other cores.
     with threadpool_limits(1, user_api="blas"):
         if isinstance(features, np.memmap):
             return _fit_streamed(folder, train, level, features), True
@@ -48,7 +48,7 @@ def level_spectra(category: Path, train: store.Manifest, level: int) -> tuple[li
 
 
 def _fit_streamed(folder: Path, manifest: store.Manifest, level: int, features: store.Features) -> list[Spectrum]:
-    """Fit to features on disk, (N, epochs, D) or (N, D): an image's epochs are never in two folds' parts."""
+    """Fit to features on disk, (N, epochs, D) or (N, D); all epochs of an image are in the same part."""
     by_image = features.reshape(len(features), -1, features.shape[-1])
     parts = [_chunks(by_image, part) for part in held_out_parts(len(by_image))]
     try:
@@ -59,7 +59,7 @@ def _fit_streamed(folder: Path, manifest: store.Manifest, level: int, features: 
 
 
 def _chunks(features: store.Features, images: NDArray[np.intp]) -> Chunks:
-    """Read the epochs of some images, some images at a time."""
+    """Return a function that reads all epochs of some images, a few images at a time."""
     at_once = max(1, CHUNK_ROWS // features.shape[1])
 
     def chunks() -> Iterator[store.Features]:
@@ -70,7 +70,7 @@ def _chunks(features: store.Features, images: NDArray[np.intp]) -> Chunks:
 
 
 def store_spectra(category: Path, train: store.Manifest, level: int, spectra: list[Spectrum]) -> None:
-    """Write the spectra of a level's folds beside the features that they were fitted to.
+    """Write the spectra of a level's folds to the cache, next to their features.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def store_spectra(category: Path, train: store.Manifest, level: int, spectra: li
 
 
 def _source(manifest: store.Manifest, level: int) -> str:
-    """Identify what the spectra were fitted to: these features, these folds, this way."""
+    """Identify what the spectra were fitted to: the features, the folds, and the version of the fit."""
     return store.digest([manifest.levels[level].sha256, N_FOLDS, FOLD_SEED, SPECTRUM_VERSION])
 
 
@@ -94,20 +94,20 @@ def _read(category: Path, level: int, source: str, dim: int) -> list[Spectrum] |
         return None
     try:
         return [_checked(_spectrum(arrays, f"{fold}_"), dim) for fold in range(N_FOLDS)]
-    except (KeyError, ValueError, TypeError, IndexError):  # incomplete, or no spectrum: it is fitted again
+    except (KeyError, ValueError, TypeError, IndexError):  # incomplete or damaged: it is fitted again
         return None
 
 
 def _checked(spectrum: Spectrum, dim: int) -> Spectrum:
-    """Return a spectrum that was read if its arrays are of the shapes of one; ValueError if not."""
+    """Return a spectrum if its arrays have the right shapes and finite values; raise ValueError if not."""
     values, rank = vars(spectrum), spectrum.eigenvalues.shape[0]
     if spectrum.n < 2:
-        raise ValueError("n is not of a spectrum")
+        raise ValueError("n is too small for a spectrum")
     shapes = dict.fromkeys(("mean", "mean_remainder", "variances"), (dim,))
     shapes |= dict.fromkeys(("eigenvalues", "fourth_leading", "fourth_trailing"), (rank,))
     for name, shape in {**shapes, "eigenvectors": (dim, rank)}.items():
         if values[name].shape != shape or values[name].dtype != np.float64 or not np.isfinite(values[name]).all():
-            raise ValueError(f"{name} is not of a spectrum")
+            raise ValueError(f"{name} has the wrong shape or type, or is not finite")
     return spectrum
 
 

@@ -1,9 +1,9 @@
-"""How results came about: ``<results>/<dataset>/manifests/<backbone>-<key>.json``, beside the rows it is of.
+"""How results were made: ``<results>/<dataset>/manifests/<backbone>-<key>.json``, next to the rows.
 
-One file per extraction or training, with its recipe and folds. Per category it holds *records*: which cells (score,
-mode, var, levels) came of which images and were computed by which versions; cells that were made alike share one. So an
-evaluation of one more category, level or score adds to what is there, and one that is made again replaces its own
-cells only, as with the rows. Nothing in it depends on when or where a run was made: no time, no path.
+There is one file per extraction or training, with its recipe and folds. For each category it holds *records*: they say
+which cells (score, mode, var, levels) were computed from which images and by which versions; cells made alike share a
+record. Evaluating another category, level or score adds cells; repeating an evaluation replaces only its own cells,
+as with the rows. Nothing in a manifest depends on when or where a run was made: it holds no time and no path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPLITS = ("train", "test")
 
 
 class Cell(NamedTuple):
-    """What tells a category's rows of one manifest apart: columns of the results."""
+    """The columns of the results that distinguish a category's rows in one manifest."""
 
     score: str
     mode: str
@@ -45,9 +45,9 @@ class Images:
 
     Attributes
     ----------
-    n : how many
+    n : their number
     sha256 : digest of the list of their names, labels and files' hashes
-    versions : of the libraries that extracted their features; none where networks were trained on the images
+    versions : of the libraries that extracted their features; empty if networks were trained on the images
     """
 
     n: int
@@ -63,14 +63,13 @@ class Images:
 
 @dataclass(frozen=True)
 class Origin:
-    """What cells came of.
+    """What cells were computed from.
 
     Attributes
     ----------
-    images : per split
-    versions : of the libraries that computed the rows; what was fitted or trained before, and is in the cache, may be
-        of older ones
-    settings : what a comparator was set to in this category, JSON-able
+    images : the images of each split
+    versions : of the libraries that computed the rows; cached spectra or trained networks may be of older versions
+    settings : a comparator's settings in this category, JSON-able
     """
 
     images: Mapping[str, Images]
@@ -80,7 +79,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Record:
-    """Cells that were made alike."""
+    """Cells with the same origin."""
 
     origin: Origin
     cells: tuple[Cell, ...]
@@ -88,7 +87,7 @@ class Record:
 
 @dataclass(frozen=True)
 class ResultsManifest:
-    """What the rows of one backbone and key were made of; `recipe` and `folds` are JSON-able."""
+    """How the rows of one backbone and key were made; `recipe` and `folds` are JSON-able."""
 
     dataset: str
     backbone: str
@@ -98,11 +97,11 @@ class ResultsManifest:
     categories: Mapping[str, tuple[Record, ...]]
 
 
-# --- making them ---
+# --- making manifests ---
 
 
 def of_extraction(category: OpenCategory, metrics: pd.DataFrame) -> ResultsManifest:
-    """Return the manifest of a category's rows (`metrics`) that were computed from extracted features."""
+    """Return the manifest of a category's rows (`metrics`), which were computed from extracted features."""
     images = {
         split: Images.of(((i.name, i.label, i.sha256) for i in manifest.images), _texts(manifest.versions))
         for split, manifest in (("train", category.train), ("test", category.test))
@@ -122,19 +121,19 @@ def of_training(
     metrics: pd.DataFrame,
     folds: Mapping[str, Any],
 ) -> ResultsManifest:
-    """Return the manifest of a category's rows by networks that were trained on its images.
+    """Return the manifest of a category's rows from networks that were trained on its images.
 
     Parameters
     ----------
     identity : the columns that the rows share
-    recipe_file : what the training's states are the result of, which lies beside them
+    recipe_file : the training's recipe, stored next to its states
     labels : image name -> class folder
     metrics : the rows
     folds : how images were split
     """
     content = json.loads(recipe_file.read_text("utf-8"))
     category, hashes = str(content.pop("category")), [(str(name), str(sha)) for name, sha in content.pop("images")]
-    del content["folds"]  # numbers of images: they follow from the images and how they are split
+    del content["folds"]  # image numbers: they follow from the images and the kind of split
     images = {
         split: Images.of((name, labels[name], sha) for name, sha in hashes if name.startswith(f"{split}/"))
         for split in SPLITS
@@ -148,7 +147,7 @@ def of_training(
 
 
 def cells_of(metrics: pd.DataFrame) -> tuple[Cell, ...]:
-    """Return which cells rows are of, in order."""
+    """Return the cells of rows, sorted."""
     rows = metrics[list(Cell._fields)].drop_duplicates().itertuples(index=False, name=None)
     cells = {Cell(str(s), str(m), None if pd.isna(v) else float(v), str(level)) for s, m, v, level in rows}
     return tuple(sorted(cells, key=_order))
@@ -160,7 +159,7 @@ def _order(cell: Cell) -> tuple[str, str, float, bool, int, str]:
 
 
 def merge(old: ResultsManifest | None, new: ResultsManifest) -> ResultsManifest:
-    """Return both; where they hold the same cells, the new ones."""
+    """Return the union of both manifests; new cells replace old ones."""
     if old is None:
         return dataclasses.replace(new, categories={name: _alike(r) for name, r in new.categories.items()})
     categories = dict(old.categories)
@@ -170,7 +169,7 @@ def merge(old: ResultsManifest | None, new: ResultsManifest) -> ResultsManifest:
 
 
 def _alike(records: Iterable[Record]) -> tuple[Record, ...]:
-    """Group cells by what they came of, in an order that does not depend on that of the runs; later ones win."""
+    """Group cells by origin, in an order that does not depend on the order of runs; later cells replace earlier."""
     origins = {cell: record.origin for record in records for cell in record.cells}
     groups: dict[str, list[Cell]] = {}
     for cell in sorted(origins, key=_order):
@@ -182,24 +181,24 @@ def _alike(records: Iterable[Record]) -> tuple[Record, ...]:
 
 
 def path_of(folder: Path, manifest: ResultsManifest) -> Path:
-    """Return where a manifest belongs; `folder` is the data set's in the results."""
+    """Return the path of a manifest; `folder` is the data set's folder in the results."""
     return folder / FOLDER / f"{store.backbone_folder(manifest.backbone)}-{manifest.key}.json"
 
 
 def add(folder: Path, new: ResultsManifest) -> ResultsManifest:
-    """Return what a manifest will be with new cells; `folder` is the data set's in the results.
+    """Return the existing manifest with new cells added; `folder` is the data set's folder in the results.
 
     Raises
     ------
     UserError
-        If the one that is there is damaged.
+        If the existing manifest is damaged.
     """
     path = path_of(folder, new)
     return merge(read(path) if path.exists() else None, new)
 
 
 def write(folder: Path, manifest: ResultsManifest) -> None:
-    """Write a manifest; `folder` is the data set's in the results.
+    """Write a manifest; `folder` is the data set's folder in the results.
 
     Raises
     ------
@@ -242,7 +241,7 @@ _REMEDY = "Move it away and run the evaluation again."
 
 
 def _to_json(record: Record) -> dict[str, Any]:
-    """Write the levels of a scoring in one line: a line per level would be a long file."""
+    """Convert a record; the levels of a scoring share one line, so that the file stays short."""
     levels: dict[tuple[str, str, float | None], list[str]] = {}
     for score, mode, var, level in record.cells:
         levels.setdefault((score, mode, var), []).append(level)
@@ -252,13 +251,13 @@ def _to_json(record: Record) -> dict[str, Any]:
 
 def _from_json(content: Mapping[str, Any]) -> Record:
     cells = [
-        Cell(str(one["score"]), str(one["mode"]), None if one["var"] is None else float(one["var"]), level)
-        for one in content["cells"]
-        for level in one["levels"].split()
+        Cell(str(cell["score"]), str(cell["mode"]), None if cell["var"] is None else float(cell["var"]), level)
+        for cell in content["cells"]
+        for level in cell["levels"].split()
     ]
     images = {
-        str(split): Images(int(one["n"]), str(one["sha256"]), _texts(one["versions"]))
-        for split, one in content["images"].items()
+        str(split): Images(int(entry["n"]), str(entry["sha256"]), _texts(entry["versions"]))
+        for split, entry in content["images"].items()
     }
     return Record(Origin(images, _texts(content["versions"]), dict(content["settings"])), tuple(cells))
 
@@ -267,39 +266,39 @@ def _texts(versions: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): str(version) for name, version in versions.items()}
 
 
-# --- what they say ---
+# --- facts of manifests ---
 
 Facts = dict[tuple[str, str], str]  # what, category ("" for all) -> value
 
 
 def facts(manifest: ResultsManifest, cells: Mapping[str, Sequence[Cell]]) -> Facts:
-    """Return everything that a manifest says of these cells, by category, one short text per fact.
+    """Return all facts that a manifest holds about these cells, by category, one short text per fact.
 
-    Where cells of a category came of different images or versions, the fact names all of them.
+    If cells of a category have different images or versions, the fact names all of them.
     """
     found: dict[tuple[str, str], set[str]] = {}
     for what, value in (*_flat(manifest.recipe), *_flat(manifest.folds, "folds")):
         found[what, ""] = {value}
-    for category, wanted in cells.items():
+    for category, chosen in cells.items():
         for record in manifest.categories.get(category, ()):
-            if not set(wanted).isdisjoint(record.cells):
+            if not set(chosen).isdisjoint(record.cells):
                 for what, value in _origin_facts(record.origin):
                     found.setdefault((what, category), set()).add(value)
     return {key: " and ".join(sorted(values)) for key, values in found.items()}
 
 
 def _origin_facts(origin: Origin) -> list[tuple[str, str]]:
-    said = _flat(origin.settings, "setting")
+    listed = _flat(origin.settings, "setting")
     for split, images in origin.images.items():
-        said += [(f"{split} images", str(images.n)), (f"{split} images, sha256", images.sha256)]
-        said += [(f"{split} features by {name}", version) for name, version in images.versions.items()]
-    return said + [(f"evaluated by {name}", version) for name, version in origin.versions.items()]
+        listed += [(f"{split} images", str(images.n)), (f"{split} images, sha256", images.sha256)]
+        listed += [(f"{split} features by {name}", version) for name, version in images.versions.items()]
+    return listed + [(f"evaluated by {name}", version) for name, version in origin.versions.items()]
 
 
 def _flat(content: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Name every value of nested objects by its path."""
-    said = []
+    listed = []
     for name, value in content.items():
         path = f"{prefix} {name}".strip().replace("_", " ")
-        said += _flat(value, path) if isinstance(value, Mapping) else [(path, "" if value is None else str(value))]
-    return said
+        listed += _flat(value, path) if isinstance(value, Mapping) else [(path, "" if value is None else str(value))]
+    return listed

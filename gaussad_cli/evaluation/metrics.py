@@ -12,7 +12,7 @@ from gaussad_cli.gaussian.moments import Array
 def auroc(distance: Array, anomalous: NDArray[np.bool_]) -> float:
     """Return the area under the ROC curve, in [0, 1]: the probability that an anomalous image scores higher.
 
-    The Mann-Whitney statistic on mid-ranks; ties count half, as in scikit-learn's ``roc_auc_score``.
+    It is the Mann-Whitney statistic on mid-ranks; ties count half, as in scikit-learn's ``roc_auc_score``.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def auroc(distance: Array, anomalous: NDArray[np.bool_]) -> float:
 
     Returns
     -------
-    NaN where it is undefined: one of the classes is absent, or a distance is NaN.
+    The area; NaN if it is undefined because one class is absent or a distance is NaN.
     """
     positive, total = int(anomalous.sum()), anomalous.size
     if positive in (0, total) or np.isnan(distance).any():
@@ -31,9 +31,9 @@ def auroc(distance: Array, anomalous: NDArray[np.bool_]) -> float:
 
 
 def exceedance(distance: Array, thresholds: Array) -> Array:
-    """Return the share of distances (m,) above each threshold (t,), in [0, 1]; NaN of no distances.
+    """Return the share of distances (m,) above each threshold (t,), in [0, 1]; NaN if there are no distances.
 
-    FPR when the images are normal, TPR when they are anomalous (Table IV).
+    This is the FPR for normal images and the TPR for anomalous images (Table IV).
     """
     if distance.size == 0:
         return np.full(thresholds.shape, np.nan)
@@ -41,7 +41,7 @@ def exceedance(distance: Array, thresholds: Array) -> Array:
 
 
 def binomial_interval(positive: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Clopper-Pearson interval of a rate of which `positive` of `n` were seen; (0, 1) of none."""
+    """Return the Clopper-Pearson interval of a rate observed as `positive` of `n`; (0, 1) if n is 0."""
     if n == 0:
         return 0.0, 1.0
     interval = stats.binomtest(positive, n).proportion_ci(confidence, method="exact")

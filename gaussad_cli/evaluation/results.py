@@ -1,11 +1,11 @@
-"""The results folder: its only writer and reader.
+"""The results folder; only this module writes and reads it.
 
 ``<results>/<dataset>/metrics.csv``: one row per category, backbone, level, scoring and fold.
-``<results>/<dataset>/thresholds.csv``: one row per scoring, threshold method, wanted false-positive rate and fold.
-``<results>/<dataset>/sweeps.csv``: one row per level and number of kept components, PCA and NPCA, mean over folds.
+``<results>/<dataset>/thresholds.csv``: one row per scoring, threshold method, target false-positive rate and fold.
+``<results>/<dataset>/sweeps.csv``: one row per level, PCA or NPCA, and number of kept components, mean over folds.
 ``<results>/<dataset>/histories.csv``: one row per trained network, fold and epoch.
-``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring, the distances behind every AUROC.
-``<results>/<dataset>/manifests/<backbone>-<key>.json``: what rows came of, see `manifests.py`.
+``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring: the distances behind every AUROC.
+``<results>/<dataset>/manifests/<backbone>-<key>.json``: how rows were made, see `manifests.py`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gaussad_cli.evaluation.rows import CategoryRows
 from gaussad_cli.files import locked, write_whole
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
-EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # what tells one extraction from another
+EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # identifies an extraction
 IDENTITY = ["dataset", "category", *EXTRACTION, "level", "score", "mode", "var"]
 RATES = [f"{rate}_{sigma}s" for sigma in SIGMAS for rate in ("fpr", "tpr")]
 METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES]
@@ -38,28 +38,28 @@ HISTORIES = [*IDENTITY, "fold", "epoch", "train_loss", "valid_loss", "valid_auro
 
 
 def metrics_path(results: Path, dataset: str) -> Path:
-    """Return where a data set's metrics are."""
+    """Return the path of a data set's metrics."""
     return results / dataset / "metrics.csv"
 
 
 def thresholds_path(results: Path, dataset: str) -> Path:
-    """Return where a data set's thresholds are."""
+    """Return the path of a data set's thresholds."""
     return results / dataset / "thresholds.csv"
 
 
 def save(
     results: Path, dataset: str, category: str, rows: CategoryRows, manifest: manifests.ResultsManifest | None = None
 ) -> None:
-    """Put a category's rows into the results: rows of the same identity are replaced, no others touched.
+    """Add a category's rows to the results: rows of the same identity are replaced, all others stay.
 
     Parameters
     ----------
-    manifest : what the metrics came of
+    manifest : how the metrics were made
 
     Raises
     ------
     UserError
-        If existing files are not gaussad's, or the folder cannot be written.
+        If existing files are not gaussad's, or writing fails.
     """
     folder = results / dataset
     files = {
@@ -69,8 +69,8 @@ def save(
         folder / "sweeps.csv": (rows.sweeps, SWEEPS),
         metrics_path(results, dataset): (rows.metrics, METRICS),
     }
-    with locked([folder]):  # what another process merges meanwhile would be lost
-        # First, and written last: where it is damaged, there are no rows either.
+    with locked([folder]):  # otherwise, rows that another process merges meanwhile would be lost
+        # The manifest is read first and written last: if it is damaged, no rows are written.
         merged = None if manifest is None else manifests.add(folder, manifest)
         for path, (frame, columns) in files.items():
             if frame is not None:
@@ -80,23 +80,23 @@ def save(
 
 
 def read_manifests(results: Path, dataset: str) -> list[manifests.ResultsManifest]:
-    """Read all manifests of a data set, in the order of their files' names; none if results are older than manifests.
+    """Read all manifests of a data set, sorted by file name; old results may have none.
 
     Raises
     ------
     UserError
-        If one is damaged.
+        If a manifest is damaged.
     """
     return [manifests.read(path) for path in sorted((results / dataset / manifests.FOLDER).glob("*.json"))]
 
 
 def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
-    """Read the metrics of one data set; it need not be named where there is only one.
+    """Read the metrics of one data set, which need not be named if it is the only one.
 
     Raises
     ------
     UserError
-        If there are none, or several and none is named.
+        If there are no metrics, or there are several data sets and none is named.
     """
     if dataset is None:
         names = sorted(path.parent.name for path in results.glob("*/metrics.csv"))
@@ -105,12 +105,12 @@ def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
         dataset = names[0] if names else None
     path = metrics_path(results, dataset) if dataset else results / "<dataset>" / "metrics.csv"
     if dataset is None or not path.is_file():
-        raise UserError(f"no results: {path} is not there. Run first: gaussad evaluate --backbone NAME --out {results}")
+        raise UserError(f"no results: {path} is missing. Run first: gaussad evaluate --backbone NAME --out {results}")
     return _read_numbers(path, METRICS)
 
 
 def read_scores(results: Path, dataset: str, category: str) -> pd.DataFrame:
-    """Read the distances of a category's test images; no rows if there are none.
+    """Read the distances of a category's test images; there are no rows if there is no file.
 
     Raises
     ------
@@ -121,12 +121,12 @@ def read_scores(results: Path, dataset: str, category: str) -> pd.DataFrame:
 
 
 def read_thresholds(results: Path, dataset: str) -> pd.DataFrame:
-    """Read the thresholds; no rows if none were asked for. Raises UserError if the file is damaged."""
+    """Read the thresholds; there are no rows if there is no file. Raises UserError if the file is damaged."""
     return _read_if_there(thresholds_path(results, dataset), THRESHOLDS, {*_TEXT, "fold"})
 
 
 def read_sweeps(results: Path, dataset: str) -> pd.DataFrame:
-    """Read the sweeps over kept components; no rows if none were made. Raises UserError if the file is damaged."""
+    """Read the sweeps over kept components; no rows if there is no file. Raises UserError if the file is damaged."""
     return _read_if_there(results / dataset / "sweeps.csv", SWEEPS)
 
 
@@ -147,7 +147,7 @@ def _read_numbers(path: Path, columns: list[str], of_text: Set[str] = _TEXT) -> 
 
 
 def _merge(path: Path, rows: pd.DataFrame, columns: list[str]) -> None:
-    """Rows already there stay the same bytes: everything is handled as text."""
+    """Merge rows into a file; other rows stay the same to the byte, because everything is handled as text."""
     new = _as_text(io.StringIO(rows.reindex(columns=columns).to_csv(index=False)))
     if path.exists():
         old = _read(path, columns)

@@ -1,4 +1,4 @@
-"""From a category's distances to tidy rows: every fold scores the whole test set (PROTOCOL: evaluation)."""
+"""Turns a category's distances into tidy rows; every fold scores the complete test set (PROTOCOL: evaluation)."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from gaussad_cli.evaluation.scorings import SCORES, Scored, Scoring, combine_lev
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import SIGMAS, chi2_threshold, target_fpr
 
-SUM = "sum"  # the level that stands for the mean over all levels of a backbone
-NETWORK = "network"  # the level of networks that were trained on images and have a score of their own
+SUM = "sum"  # the level of the mean over all levels of a backbone
+NETWORK = "network"  # the level of trained networks, which have their own score
 
 ByScoring = dict[Scoring, list[Scored]]  # the distances of every fold
 
 
 @dataclass(frozen=True)
 class LevelDistances:
-    """The distances of one level, or of several together.
+    """The distances of one level, or of several levels combined.
 
     Attributes
     ----------
-    tested : of the test images
-    held_out : of the training images that each fold is not fitted to; only of scorings with thresholds
+    tested : distances of the test images
+    held_out : distances of the training images that each fold is not fitted to; only of scorings with thresholds
     """
 
     tested: ByScoring
@@ -42,11 +42,11 @@ class LevelDistances:
 
 @dataclass(frozen=True)
 class CategoryRows:
-    """A category's rows for the results; `results.py` has the columns.
+    """A category's rows for the results; `results.py` defines the columns.
 
     Attributes
     ----------
-    metrics, scores, thresholds, sweeps, histories : rows of the files of these names; None: none were asked for
+    metrics, scores, thresholds, sweeps, histories : rows of the files of these names; None if not requested
     warning : why the AUROC is undefined, if it is
     """
 
@@ -61,7 +61,7 @@ class CategoryRows:
 def assemble(
     category: OpenCategory, by_level: Mapping[int, LevelDistances], wanted: ThresholdsWanted | None = None
 ) -> CategoryRows:
-    """Make a category's rows of its levels' distances, and of the sum over them.
+    """Turn the distances of a category's levels, and of the sum over levels, into rows.
 
     Parameters
     ----------
@@ -98,12 +98,12 @@ def assemble(
 
 
 def sum_name(levels: Sequence[int], n_levels: int) -> str:
-    """Name the sum over levels: only the one over all of a backbone's levels is the paper's ``sum``."""
+    """Name the sum over levels: only the sum over all of a backbone's levels is the paper's ``sum``."""
     return SUM if len(levels) == n_levels else f"{SUM}:{format_levels(tuple(levels))}"
 
 
 def identify(category: OpenCategory) -> dict[str, object]:
-    """Return the columns that tell a category's rows of one extraction from all others."""
+    """Return the columns that identify the rows of a category and an extraction."""
     recipe = category.extraction.recipe
     return {
         "dataset": category.extraction.dataset,
@@ -117,7 +117,7 @@ def identify(category: OpenCategory) -> dict[str, object]:
 
 
 def _combine(levels: Sequence[LevelDistances], anomalous: NDArray[np.bool_]) -> LevelDistances:
-    """Combine levels per scoring and fold; nothing can be learnt from held-out images, which are all normal."""
+    """Combine levels per scoring and fold; held-out images teach no weights, because all of them are normal."""
     return LevelDistances(
         _combine_each([level.tested for level in levels], anomalous),
         _combine_each([level.held_out for level in levels], None),
@@ -133,7 +133,7 @@ def _combine_each(levels: Sequence[ByScoring], anomalous: NDArray[np.bool_] | No
 
 
 def _auroc(scored: Scored, anomalous: NDArray[np.bool_], learns: bool) -> dict[str, object]:
-    # Images from which the weights of the levels were learnt have no distance: they are no test images any more.
+    # Images that taught the weights of the levels have no distance: they are not test images any more.
     tested = ~np.isnan(scored.distance) if learns else np.full(anomalous.shape, True)
     value = auroc(scored.distance[tested], anomalous[tested])
     return {"dim": scored.dim, "shrinkage": scored.shrinkage, "auroc": value}
@@ -155,17 +155,17 @@ class Labelled(Protocol):
 
     @property
     def name(self) -> str:
-        """Below the category's folder."""
+        """Its path below the category's folder."""
 
     @property
     def label(self) -> str:
-        """Such as "good"."""
+        """Its class folder, such as "good"."""
 
 
 def score_rows(
     key: dict[str, object], images: Sequence[Labelled], anomalous: NDArray[np.bool_], folds: Sequence[Array]
 ) -> pd.DataFrame:
-    """Return rows for `scores/<category>.csv` of distances (m,) per fold."""
+    """Return rows for `scores/<category>.csv` from distances (m,) per fold."""
     per_fold = np.stack(folds)
     frame = pd.DataFrame({"image": [i.name for i in images], "label": [i.label for i in images]})
     frame["anomalous"] = anomalous.astype(int)
@@ -176,7 +176,7 @@ def score_rows(
 
 
 def undefined_auroc(category: str, anomalous: NDArray[np.bool_]) -> str | None:
-    """Say so where the test set has only one class."""
+    """Return a warning if the test set has only one class."""
     if anomalous.all():
         return f"AUROC is undefined for '{category}': no normal test image (test/{NORMAL})."
     if not anomalous.any():

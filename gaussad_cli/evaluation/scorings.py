@@ -1,4 +1,4 @@
-"""The scores: one table of them, how the command line's options choose one, and how it is read from a fold."""
+"""The table of scores, how the command line's options choose one, and how a score is computed for a fold."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _DEFAULT_COMPONENTS = 2
 
 @dataclass(frozen=True)
 class Scoring:
-    """A score and how it is set.
+    """A score and its settings.
 
     Attributes
     ----------
     score : its name in :data:`SCORES`
-    compression : before the Mahalanobis distance
-    setting : of a comparator: "nystroem" of the one-class SVM, "k50" neighbours, "shared3" or "own3" Gaussians
+    compression : the compression before the Mahalanobis distance
+    setting : a comparator's setting: "nystroem" for the one-class SVM, "k50" for k-NN, "shared3" or "own3" for GMM
     """
 
     score: str
@@ -43,23 +43,23 @@ class Scoring:
 
     @property
     def mode(self) -> str:
-        """What the results' column `mode` says."""
+        """The value of the results' column `mode`."""
         return self.setting or self.compression.mode
 
     @property
     def var(self) -> float | None:
-        """What the results' column `var` says."""
+        """The value of the results' column `var`."""
         return self.compression.var
 
 
 @dataclass(frozen=True)
 class Scored:
-    """The distances of one fold's test points, with what the working point needs.
+    """The distances of one fold's test points, and two numbers that describe the score.
 
     Attributes
     ----------
-    distance : (m,) anomaly score, the larger the more anomalous; NaN where the score is undefined
-    dim : dimensions it was computed in
+    distance : (m,) anomaly score, larger if more anomalous; NaN where the score is undefined
+    dim : the number of dimensions of its space
     shrinkage : intensity rho, None for scores without a covariance
     """
 
@@ -70,12 +70,12 @@ class Scored:
 
 @dataclass(frozen=True)
 class Fold:
-    """What a fold's scores at one level are read from.
+    """The data from which a fold's scores at one level are computed.
 
     Attributes
     ----------
-    spectrum : fitted to the fold's training features
-    train : returns those features (n, D); only comparators call it
+    spectrum : the spectrum of the fold's training features
+    train : function that returns those features (n, D); only comparators call it
     """
 
     spectrum: Spectrum
@@ -84,7 +84,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Setting:
-    """The options of `gaussad evaluate` that go with some scores only; see its help."""
+    """The options of `gaussad evaluate` that only some scores take; see its help."""
 
     mode: str | None = None
     var: float | None = None
@@ -100,11 +100,11 @@ class Score:
     Attributes
     ----------
     title : its name in tables and figures
-    read : returns the distances of features (m, D), given their projection into the fold's eigenbasis
-    options : the fields of :class:`Setting` that go with it
-    choose : turns those options into compression and setting
-    is_gaussian : whether the chi-square law speaks of it: it does of one level's Mahalanobis distance
-    weighs_levels : whether it is defined for all levels together only, by weights that it learns
+    read : function that returns the distances of features (m, D), given their projection into the fold's eigenbasis
+    options : the fields of :class:`Setting` that it takes
+    choose : function that turns those options into compression and setting
+    is_gaussian : whether the chi-square law applies to it: only to the Mahalanobis distance of one level
+    weighs_levels : whether it is defined only for all levels together, with weights that it learns
     """
 
     title: str
@@ -115,7 +115,7 @@ class Score:
     weighs_levels: bool = False
 
 
-# --- how each is read from a fold ---
+# --- how each score is computed for a fold ---
 
 
 def _read_mahalanobis(fold: Fold, projection: Projection, _: NDArray[Any], scoring: Scoring) -> Scored:
@@ -139,7 +139,7 @@ def _read_ocsvm(fold: Fold, _: Projection, features: NDArray[Any], scoring: Scor
     model = ocsvm.fit_ocsvm(fold.train(), *() if exact else (0,))
     if exact and model.way != "exact":
         raise UserError(
-            f"the kernel of more than {ocsvm.MAX_EXACT} different features does not fit the exact one-class SVM: use "
+            f"more than {ocsvm.MAX_EXACT} different features are too many for the exact one-class SVM: use "
             f"--mode {NYSTROEM}, or fewer --epochs."
         )
     return Scored(ocsvm.score_ocsvm(model, features), fold.spectrum.dim, None)
@@ -161,7 +161,7 @@ def _read_gmm(fold: Fold, _: Projection, features: NDArray[Any], scoring: Scorin
     return Scored(score_gmm(mixture, features), fold.spectrum.dim, None)
 
 
-# --- how options choose each ---
+# --- how options choose each score ---
 
 
 def _choose_mahalanobis(setting: Setting) -> tuple[Compression, str]:
@@ -173,7 +173,7 @@ def _choose_mahalanobis(setting: Setting) -> tuple[Compression, str]:
 
 def _choose_ocsvm(setting: Setting) -> tuple[Compression, str]:
     if setting.mode not in (None, "all", NYSTROEM):
-        raise UserError(f"unknown mode '{setting.mode}' of ocsvm. Known: all (exact), {NYSTROEM}.")
+        raise UserError(f"unknown --mode '{setting.mode}' for ocsvm. Known: all (exact), {NYSTROEM}.")
     return NO_COMPRESSION, NYSTROEM if setting.mode == NYSTROEM else ""
 
 
@@ -212,7 +212,7 @@ PAPER_SCORINGS = (*TABLE_I[:2], *TABLE_III)
 
 
 def choose_scorings(score: str | None, setting: Setting) -> tuple[Scoring, ...]:
-    """Turn the command line's options into scorings; all of the paper's if none is given.
+    """Turn the command line's options into scorings; without options, into all of the paper's.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def choose_scorings(score: str | None, setting: Setting) -> tuple[Scoring, ...]:
         return PAPER_SCORINGS
     name = score or MAHALANOBIS
     if name not in SCORES:
-        raise UserError(f"unknown score '{name}'.{did_you_mean(name, SCORES)} Known: {', '.join(SCORES)}.")
+        raise UserError(f"unknown --score '{name}'.{did_you_mean(name, SCORES)} Known: {', '.join(SCORES)}.")
     for option, value in vars(setting).items():
         if value is not None and option not in SCORES[name].options and (option, value) != ("mode", "all"):
             owners = [other for other, entry in SCORES.items() if option in entry.options]
@@ -239,7 +239,7 @@ def compression_name(compression: Compression) -> str:
 
 
 def score_all(fold: Fold, features: NDArray[Any], scorings: Sequence[Scoring]) -> list[Scored]:
-    """Score features (m, D) by every scoring: the Gaussian's from one spectrum and one projection."""
+    """Score features (m, D) by every scoring; all Gaussian scores share one spectrum and one projection."""
     projection = project(fold.spectrum, features)
     return [SCORES[scoring.score].read(fold, projection, features, scoring) for scoring in scorings]
 
@@ -247,13 +247,13 @@ def score_all(fold: Fold, features: NDArray[Any], scorings: Sequence[Scoring]) -
 def combine_levels(scoring: Scoring, levels: Sequence[Scored], anomalous: NDArray[np.bool_] | None) -> Scored:
     """Combine a fold's levels into one score.
 
-    The mean of the distances ranks as the paper's sum does. The score of Lee et al. weighs them as it learns from a
-    share of the test images, whose own distances are NaN from then on.
+    The mean of the distances ranks images like the paper's sum. The score of Lee et al. learns weights of levels from
+    a share of the test images, whose own distances then become NaN.
 
     Parameters
     ----------
-    levels : one per level, each of the m images
-    anomalous : (m,), None of images that nothing can be learnt from
+    levels : one per level, each with the m images' distances
+    anomalous : (m,), or None for images that cannot teach weights
     """
     by_level, dim = [level.distance for level in levels], sum(level.dim for level in levels)
     if anomalous is None or not SCORES[scoring.score].weighs_levels:

@@ -1,4 +1,4 @@
-"""Which cached features a command means."""
+"""Chooses the cached features that a command works on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gaussad_cli.extraction.store import Extraction, find_extractions
 
 @dataclass(frozen=True)
 class Selection:
-    """Which cached features are meant: the options that `fit` and `evaluate` share; see their help."""
+    """The options of `fit` and `evaluate` that choose cached features; see their help."""
 
     backbone: str
     cache: Path
@@ -26,12 +26,12 @@ class Selection:
 
 
 def select_extraction(selection: Selection) -> Extraction:
-    """Return the one extraction in the cache that is meant; of images as they are if epochs are not asked for.
+    """Return the extraction that the options choose; without epochs, it is that of the original images.
 
     Raises
     ------
     UserError
-        If there is none (says what to run) or several (says how to choose).
+        If there is none (the message says what to run) or several (it says how to choose).
     """
     backbone, cache, key = selection.backbone, selection.cache, selection.key
     found = find_extractions(cache, backbone, selection.dataset)
@@ -43,7 +43,7 @@ def select_extraction(selection: Selection) -> Extraction:
     if left:
         raise UserError(_several(left))
     if found:
-        raise UserError(f"no {backbone} features with these options in {cache}. There are: {_listed(found)}.")
+        raise UserError(f"no {backbone} features with these options in {cache}. Available: {_listed(found)}.")
     known = backbone in BACKBONES or backbone.startswith(TIMM)
     hint = "" if known else f" gaussad knows no backbone '{backbone}'.{did_you_mean(backbone, BACKBONES)}"
     of = f" of dataset '{selection.dataset}'" if selection.dataset else ""
@@ -59,16 +59,16 @@ def select_categories(extraction: Extraction, chosen: Sequence[str] | None) -> l
     Raises
     ------
     UserError
-        If a chosen one is not there.
+        If a chosen category is missing.
     """
-    there = extraction.categories()
+    complete = extraction.categories()
     for name in chosen or ():
-        if name not in there:
+        if name not in complete:
             raise UserError(
-                f"category '{name}' is not extracted in {extraction.folder}.{did_you_mean(name, there)} "
-                f"There are: {', '.join(there)}."
+                f"category '{name}' is not extracted in {extraction.folder}.{did_you_mean(name, complete)} "
+                f"Available: {', '.join(complete)}."
             )
-    return [name for name in there if chosen is None or name in chosen]
+    return [name for name in complete if chosen is None or name in chosen]
 
 
 def _several(found: Sequence[Extraction]) -> str:

@@ -1,4 +1,4 @@
-"""What an evaluation found, as text for the terminal."""
+"""Formats the results of an evaluation as text for the terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gaussad_cli.evaluation.scorings import Scoring
 
 
 def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
-    """Lay out the AUROCs just measured: per level and category for one scoring, else per scoring and level."""
+    """Format the AUROCs just measured: per level and category for one scoring, else per scoring and level."""
     several = len(scorings) > 1
     frame = metrics.assign(scoring=_scoring_names(metrics), percent=100 * metrics["auroc"])
     index, columns = ("scoring", "level") if several else ("level", "category")
@@ -34,7 +34,7 @@ def _scoring_names(rows: pd.DataFrame) -> pd.Series:
 
 
 def summarise_thresholds(rows: pd.DataFrame) -> str:
-    """Lay out wanted and achieved false-positive rates: in full for one scoring and level, else the mean gaps."""
+    """Format wanted and achieved false-positive rates: in full for one scoring and level, else only the mean gaps."""
     gaps = mean_gaps(rows.assign(scoring=_scoring_names(rows)))
     lines = [
         "Mean gap between wanted and achieved FPR, percentage points, over categories and wanted rates",
@@ -57,7 +57,7 @@ def summarise_thresholds(rows: pd.DataFrame) -> str:
 
 
 def _drift_line(row: Any) -> list[str]:
-    """Say whether normal test images are like the training images that thresholds are calibrated on."""
+    """Return a line on whether normal test images are like the training images that calibrate the thresholds."""
     if pd.isna(row["drift"]):
         return []
     farther = f"Normal test images lie farther out than held-out training images in {100 * row['drift']:.0f} % of pairs"

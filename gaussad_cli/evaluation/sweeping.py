@@ -1,4 +1,4 @@
-"""AUROC against the number of kept components, PCA and NPCA: the curve that Table III has five points of."""
+"""AUROC against the number of components that PCA and NPCA keep: Table III shows five points of this curve."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.distances import project, sweep_dims, sweep_leading, sweep_trailing
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-POINTS = 40  # numbers of components per level, at most
+POINTS = 40  # the largest number of points per level
 _WAYS = {"pca": sweep_leading, "npca": sweep_trailing}
 
 
 def sweep_level(category: OpenCategory, level: int, spectra: Sequence[Spectrum]) -> pd.DataFrame:
-    """Return rows for `sweeps.csv`: per mode and number of kept components, the mean AUROC over folds.
+    """Return rows for `sweeps.csv`: the mean AUROC over folds for each mode and number of kept components.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""Experiments as data: what a table of the paper needs, how long it takes, and doing it."""
+"""Experiments: the steps that a table of the paper needs, their estimated cost, and their execution."""

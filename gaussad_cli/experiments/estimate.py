@@ -1,4 +1,4 @@
-"""How long stages will take, and how much they will write: the model of cost, applied to a plan."""
+"""Estimates the time and disk space of a plan's stages with the cost model."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from gaussad_cli.experiments.cost import evaluation_seconds, extraction_seconds,
 from gaussad_cli.experiments.plan import EvaluationStage, ExtractionStage, Stage, TrainingStage
 from gaussad_cli.extraction.store import find_extractions, read_manifest
 
-_CLASSIFIER_EPOCHS = 8  # until it stops early, as measured with ResNet-18; an assumption
-_AUTOENCODER_EPOCHS = 50  # an assumption
+_CLASSIFIER_EPOCHS = 8  # assumed number until early stopping, as measured with ResNet-18
+_AUTOENCODER_EPOCHS = 50  # assumed
 _BACKWARD = 3  # a training step costs about three passes forward
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a stage will take.
+    """The estimated cost of a stage.
 
     Attributes
     ----------
     stage : its name
-    work : in words, such as "1107 images"
-    seconds : by the model of cost
-    bytes : written
+    work : its work in words, such as "1107 images"
+    seconds : its time by the cost model
+    bytes : the number of bytes that it writes
     """
 
     stage: str
@@ -43,12 +43,12 @@ class Estimate:
 
 
 def estimate(stage: Stage, categories: Sequence[Category], cache: Path, dataset: str) -> Estimate:
-    """Estimate one stage; what is in the cache already costs nothing.
+    """Estimate the cost of one stage; features in the cache cost nothing.
 
     Raises
     ------
     UserError
-        If the stage names a backbone, levels or a padding that do not exist.
+        If the stage names an unknown backbone, level or padding.
     """
     if isinstance(stage, ExtractionStage):
         return _estimate_extraction(stage, categories, cache, dataset)
@@ -73,7 +73,7 @@ def _estimate_extraction(stage: ExtractionStage, categories: Sequence[Category],
             size += sum(spectra_bytes(len(category.train), epochs, dims) for category in left)
             seconds += extraction_seconds(views, macs)
             passes += views
-    return Estimate(str(stage), f"{passes} images and views" if passes else "all there", seconds, size)
+    return Estimate(str(stage), f"{passes} images and views" if passes else "nothing left", seconds, size)
 
 
 def _dims(choice: LevelChoice) -> tuple[int, ...]:
@@ -82,18 +82,18 @@ def _dims(choice: LevelChoice) -> tuple[int, ...]:
 
 @cache_results
 def _multiply_adds(choice: LevelChoice) -> int:
-    """Return a backbone's multiply-adds up to the deepest wanted level."""
+    """Return a backbone's multiply-adds up to the deepest chosen level."""
     return measure_shape(choice.backbone, choice.padding).multiply_adds[max(choice.levels) - 1]
 
 
 def _done(choice: LevelChoice, cache: Path, dataset: str, epochs: int) -> set[str]:
-    """Return the categories of which these features look complete; their extraction looks closer."""
+    """Return the categories whose features look complete; the extraction itself checks more closely."""
     done: set[str] = set()
     with suppress(UserError):
         for found in find_extractions(cache, choice.backbone.name, dataset):
             if found.recipe.epochs == epochs and found.recipe.padding == choice.padding:
                 levels = {name: set(read_manifest(found.split(name, "train")).levels) for name in found.categories()}
-                done |= {name for name, there in levels.items() if there >= set(choice.levels)}
+                done |= {name for name, extracted in levels.items() if extracted >= set(choice.levels)}
     return done
 
 
@@ -113,4 +113,4 @@ def _estimate_training(stage: TrainingStage, categories: Sequence[Category]) -> 
         macs = 2 * round(encoder * (stage.size / 224) ** 2)
         epochs, images = _AUTOENCODER_EPOCHS, sum(len(c.train) for c in categories) * 4 // 5
     views = N_FOLDS * min(epochs, stage.max_epochs) * images
-    return Estimate(str(stage), f"{views} views, if {epochs} epochs do", extraction_seconds(views, _BACKWARD * macs), 0)
+    return Estimate(str(stage), f"{views} views, for {epochs} epochs", extraction_seconds(views, _BACKWARD * macs), 0)

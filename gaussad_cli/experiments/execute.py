@@ -1,4 +1,4 @@
-"""Doing what was planned, stage by stage. What is done is not done again: a run that was cut short goes on."""
+"""Executes a plan stage by stage. Finished work is not done again, so that an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from gaussad_cli.training.train import TrainingRequest, train_autoencoders, trai
 
 @dataclass(frozen=True)
 class Setup:
-    """What all stages share: the options of `gaussad run`.
+    """The options of `gaussad run` that all stages share.
 
     Attributes
     ----------
-    data, dataset : the folder of images, and the name that it goes by
-    categories : of that folder
+    data, dataset : the folder of images, and the data set's name
+    categories : the chosen categories in that folder
     cache, out : folders of features and results
-    compute : how features are computed; trainings take its device, precision and threads
-    seed, augmentation : what augmented epochs are drawn from, and a file of rules
-    distribution : where evaluations run; extractions too, if that is a cluster
+    compute : how features are computed; trainings use its device, precision and threads
+    seed, augmentation : the seed and the rules file of augmented epochs
+    distribution : where evaluations run; extractions run there too if it is a cluster
     """
 
     data: Path
@@ -56,13 +56,13 @@ class Setup:
 
 @dataclass
 class Progress:
-    """What was done so far.
+    """What a run has done so far.
 
     Attributes
     ----------
-    folders : in the cache, by network and number of epochs
+    folders : folders in the cache, by network and number of epochs
     took : stages and their seconds
-    problems : what kept categories from being complete
+    problems : why categories are incomplete
     """
 
     folders: dict[tuple[NetworkOptions, int], Path] = field(default_factory=dict)
@@ -70,22 +70,22 @@ class Progress:
     problems: list[str] = field(default_factory=list)
 
     def note(self, problem: str | None) -> None:
-        """Keep a problem, if it is one."""
+        """Keep a problem, if there is one."""
         self.problems += [problem] if problem else []
 
     @property
     def problem(self) -> str | None:
-        """All problems, each once, as one message."""
+        """All distinct problems as one message."""
         return " ".join(dict.fromkeys(self.problems)) or None
 
 
 def check(stages: Sequence[Stage]) -> None:
-    """Find wrong names and options before hours of work on the stages before.
+    """Find wrong names and options of all stages before hours of work on the first ones.
 
     Raises
     ------
     UserError
-        If a stage names a backbone, padding, level, weight file, or threshold method that does not exist.
+        If a stage names an unknown backbone, padding, level, weight file, or threshold method.
     """
     for stage in stages:
         for network in stage.networks if isinstance(stage, ExtractionStage) else [stage.network]:
@@ -93,7 +93,7 @@ def check(stages: Sequence[Stage]) -> None:
         if isinstance(stage, EvaluationStage):
             choose_methods(stage.thresholds)
         if isinstance(stage, ExtractionStage) and stage.moments_only and not any(stage.epochs):
-            raise UserError("--moments-only goes with --epochs: the features of images as they are are always kept.")
+            raise UserError("--moments-only needs --epochs: features of the original images are always kept.")
 
 
 def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object]) -> Progress:
@@ -101,13 +101,13 @@ def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object])
 
     Parameters
     ----------
-    say : is told what every stage does
+    say : function that is called with a line about every stage
 
     Raises
     ------
     UserError
-        If a stage asks for something that cannot be had. Problems with some categories do not end the run: they are
-        in what is returned.
+        If a stage cannot be executed. Problems with some categories do not end the run: they are in the returned
+        progress.
     """
     progress = Progress()
     for number, stage in enumerate(stages, start=1):
@@ -155,23 +155,23 @@ def _note_folders(stage: ExtractionStage, report: ExtractionReport, epochs: int,
 def _evaluate(stage: EvaluationStage, setup: Setup, progress: Progress) -> None:
     folder = progress.folders[stage.network, stage.epochs]
     dataset, key = folder.parent.parent.name, folder.name
-    # What kept the other categories from being extracted was said.
-    complete = [one.name for one in setup.categories if (folder / one.name / "train" / "manifest.json").is_file()]
+    # The extraction has reported the problems of all other categories.
+    complete = [name for name in setup.names if (folder / name / "train" / "manifest.json").is_file()]
     levels = stage.levels or stage.network.levels
     selection = Selection(stage.network.backbone, setup.cache, dataset, complete, levels, key=key)
-    scorings, wanted = _scorings(stage.scores), None
+    scorings, thresholds = _scorings(stage.scores), None
     if stage.thresholds:
         calibrated = Scoring(MAHALANOBIS)
-        wanted = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))
+        thresholds = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))
         scorings = tuple(dict.fromkeys([*scorings, calibrated]))
     sweep = PAPER in stage.scores
-    outcome = evaluate_dataset(selection, scorings, setup.out, wanted, sweep, setup.distribution)
+    outcome = evaluate_dataset(selection, scorings, setup.out, thresholds, sweep, setup.distribution)
     progress.note(outcome.problem)
 
 
 def _scorings(scores: Sequence[str]) -> tuple[Scoring, ...]:
-    several = [PAPER_SCORINGS if score == PAPER else choose_scorings(score, Setting()) for score in scores]
-    return tuple(dict.fromkeys(scoring for some in several for scoring in some))
+    by_score = [PAPER_SCORINGS if score == PAPER else choose_scorings(score, Setting()) for score in scores]
+    return tuple(dict.fromkeys(scoring for scorings in by_score for scoring in scorings))
 
 
 def _train(stage: TrainingStage, setup: Setup, progress: Progress) -> None:
@@ -184,7 +184,7 @@ def _train(stage: TrainingStage, setup: Setup, progress: Progress) -> None:
         seed=setup.seed,
         augmentation=setup.augmentation,
         max_epochs=stage.max_epochs,
-        compute=replace(setup.compute, batch_size=None),  # that of extractions would change the training
+        compute=replace(setup.compute, batch_size=None),  # an extraction's batch size would change the training
     )
     if stage.kind == "classifier":
         trained = train_classifiers(request, stage.network, stage.fresh)

@@ -1,4 +1,4 @@
-"""From steps to stages: what several tables need of the same features is extracted and evaluated once."""
+"""Turns steps into stages: features that several tables need are extracted and evaluated once."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from gaussad_cli.backbones.resolve import NetworkOptions
 from gaussad_cli.experiments.config import PAPER, SCORES, Overrides, Step, weights_of
 
-_SHOWN = 3  # backbones named in a stage's name
+_SHOWN = 3  # number of backbones in a stage's name
 
 
 @dataclass(frozen=True)
 class ExtractionStage:
-    """Networks that read the files together.
+    """Networks that share one reading of the files.
 
     Attributes
     ----------
-    networks : they differ in their backbones only
-    epochs : numbers of augmented epochs, ascending; 0 for the images as they are
-    moments_only : as of `gaussad extract`
+    networks : the networks; they differ only in their backbones
+    epochs : numbers of augmented epochs, ascending; 0 for the original images
+    moments_only : as in `gaussad extract`
     """
 
     networks: tuple[NetworkOptions, ...]
@@ -39,10 +39,10 @@ class EvaluationStage:
 
     Attributes
     ----------
-    network : as it was extracted
-    levels : None: all that were extracted
-    scores : of `config.SCORES`
-    thresholds : calibration methods, for the Mahalanobis distance of all features
+    network : the network of the extraction
+    levels : the levels to evaluate; None for all that were extracted
+    scores : some of `config.SCORES`
+    thresholds : calibration methods for the Mahalanobis distance without compression
     """
 
     network: NetworkOptions
@@ -59,7 +59,7 @@ class EvaluationStage:
 
 @dataclass(frozen=True)
 class TrainingStage:
-    """A comparator that learns from images."""
+    """A comparator that is trained on images."""
 
     kind: str
     network: NetworkOptions
@@ -76,7 +76,7 @@ Stage = ExtractionStage | EvaluationStage | TrainingStage
 
 
 def plan_stages(steps: Sequence[Step], overrides: Overrides, verify: bool = True) -> list[Stage]:
-    """Return the stages that steps come to, each once: extractions and their evaluations first, trainings last.
+    """Return the stages of the steps, each once: extractions and their evaluations first, trainings last.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def plan_stages(steps: Sequence[Step], overrides: Overrides, verify: bool = True
         for backbone in () if step.train else step.backbone:
             variant = backbone, weights_of(step, backbone, overrides), step.padding
             by_network.setdefault(variant, []).append(step)
-    # Networks that differ in nothing but their backbones share one reading of the files.
+    # Networks that differ only in their backbones share one reading of the files.
     together: dict[tuple[object, ...], list[tuple[NetworkOptions, list[Step]]]] = {}
     for (backbone, weights, padding), of_network in by_network.items():
         network = NetworkOptions(backbone, _union(step.levels for step in of_network), weights, padding, verify)
@@ -115,17 +115,17 @@ def _moments_only(steps: Sequence[Step]) -> bool:
 
 
 def _union(levels: Iterable[str | None]) -> str | None:
-    """Return levels that cover all; None stands for every level of a backbone."""
-    wanted = list(dict.fromkeys(levels))
-    return None if None in wanted else ",".join(map(str, wanted))
+    """Return the union of levels; None stands for all levels of a backbone."""
+    distinct = list(dict.fromkeys(levels))
+    return None if None in distinct else ",".join(map(str, distinct))
 
 
 def _evaluations(steps: Sequence[Step], network: NetworkOptions) -> list[EvaluationStage]:
-    """Put together what steps want of the same levels and epochs of a network."""
-    wanted: dict[tuple[str | None, int], list[Step]] = {}
+    """Combine the scores that steps ask for at the same levels and epochs of a network."""
+    by_features: dict[tuple[str | None, int], list[Step]] = {}
     for step in steps:
         for epochs in step.epochs or (0,):
-            wanted.setdefault((step.levels, epochs), []).append(step)
+            by_features.setdefault((step.levels, epochs), []).append(step)
     return [
         EvaluationStage(
             network,
@@ -134,7 +134,7 @@ def _evaluations(steps: Sequence[Step], network: NetworkOptions) -> list[Evaluat
             tuple(sorted({name for step in alike for name in step.score}, key=SCORES.index)),
             tuple(dict.fromkeys(name for step in alike for name in step.threshold)),
         )
-        for (levels, epochs), alike in wanted.items()
+        for (levels, epochs), alike in by_features.items()
     ]
 
 
@@ -147,5 +147,5 @@ def _trainings(step: Step, overrides: Overrides, verify: bool) -> list[TrainingS
 
 
 def one_step(overrides: Overrides) -> Step:
-    """Return the step of a run that is asked for without a file: the paper's scores, with thresholds."""
+    """Return the step of a run without an experiment file: the paper's scores, with thresholds."""
     return Step(overrides.backbone, score=(PAPER,), threshold=("all",))

@@ -1,4 +1,4 @@
-"""A plan and its course as tables for the terminal."""
+"""Formats a plan and its run times as tables for the terminal."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gaussad_cli.experiments.plan import Stage
 
 
 def show_plan(stages: Sequence[Stage], setup: Setup) -> str:
-    """Lay out the stages with the time and disk that they will take, and what there is.
+    """Format the stages with the time and disk space that they need, and the free disk space.
 
     Raises
     ------
     UserError
-        If a stage names what there is not.
+        If a stage names an unknown backbone, level or padding.
     """
-    expected = [estimate(stage, setup.categories, setup.cache, setup.dataset) for stage in stages]
+    costs = [estimate(stage, setup.categories, setup.cache, setup.dataset) for stage in stages]
     lines = [
-        [f"{number}", one.stage, one.work, duration(one.seconds), size(one.bytes) if one.bytes else ""]
-        for number, one in enumerate(expected, start=1)
+        [f"{number}", cost.stage, cost.work, duration(cost.seconds), size(cost.bytes) if cost.bytes else ""]
+        for number, cost in enumerate(costs, start=1)
     ]
     images = sum(len(category.train) + len(category.test) for category in setup.categories)
-    total = ["", "all", "", duration(sum(one.seconds for one in expected)), size(sum(one.bytes for one in expected))]
+    total = ["", "all", "", duration(sum(cost.seconds for cost in costs)), size(sum(cost.bytes for cost in costs))]
     return "\n".join(
         [
             f"Plan for {setup.dataset}: {len(setup.categories)} categories, {images} images",
@@ -37,7 +37,7 @@ def show_plan(stages: Sequence[Stage], setup: Setup) -> str:
 
 
 def show_times(took: Sequence[tuple[str, float]]) -> str:
-    """Lay out what every stage took."""
+    """Format the times of the stages."""
     lines = [["stage", "took"], *([stage, duration(seconds)] for stage, seconds in took)]
     return "\n".join(_columns([*lines, ["all", duration(sum(seconds for _, seconds in took))]]))
 
@@ -55,9 +55,9 @@ def size(count: int) -> str:
 
 
 def _free(folder: Path) -> int:
-    """Return the bytes that are free where a folder is, or will be."""
-    there = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    """Return the free bytes on the disk of a folder, which need not exist yet."""
+    existing = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def _columns(lines: Sequence[Sequence[str]]) -> list[str]:

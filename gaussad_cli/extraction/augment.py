@@ -1,7 +1,7 @@
 """Augmented epochs of training images (PROTOCOL: augmentation), by albumentations.
 
-What an image becomes is a matter of the seed, the category, the image's name and the epoch alone: neither batches nor
-workers nor restarts change it.
+An augmented image depends only on the seed, the category, the image's name and the epoch: batches, workers and
+restarts do not change it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gaussad_cli.settings import convert, read_yaml
 if TYPE_CHECKING:
     import albumentations
 
-CHAIN_VERSION = 1  # raise it when the same rules would give other images
+CHAIN_VERSION = 1  # increase it when the same rules give other images
 DEFAULT = "default"
 _PAPER = Path(__file__).with_name("augmentation.yaml")
 
@@ -42,12 +42,12 @@ def _change_of_size(value: object, convert_pair: ValidatorFunctionWrapHandler) -
 
 
 _Share = Annotated[float, Field(strict=True, ge=0, le=1)]
-_Table = dict[Annotated[str, BeforeValidator(str)], dict[str, object]]  # a file's categories, as they are written
+_Table = dict[Annotated[str, BeforeValidator(str)], dict[str, object]]  # category -> its values in a rules file
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How the images of a category are augmented; `augmentation.yaml` says what the values mean."""
+    """How the images of a category are augmented; `augmentation.yaml` explains the values."""
 
     any: _Share
     blur: _Share
@@ -64,9 +64,9 @@ class Rules:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which rules hold for which category, and the seed that everything is drawn from."""
+    """The rules of every category, and the seed of all random numbers."""
 
-    rules: Mapping[str, Rules]  # by category, with DEFAULT for those without
+    rules: Mapping[str, Rules]  # by category; DEFAULT is for categories without their own
     seed: int = 0
 
     def of(self, category: str) -> Rules:
@@ -75,19 +75,19 @@ class Augmentation:
 
     @property
     def name(self) -> str:
-        """Identify the rules, not the seed: "paper", or the head of a digest."""
+        """Identify the rules without the seed: "paper", or the head of a digest."""
         if self.rules == read_rules(None):
             return f"paper/{CHAIN_VERSION}"
         content = repr(sorted((name, dataclasses.astuple(rules)) for name, rules in self.rules.items()))
         return f"{hashlib.sha256(content.encode()).hexdigest()[:16]}/{CHAIN_VERSION}"
 
     def augmenter(self, category: str) -> Augmenter:
-        """Return what augments the images of a category."""
+        """Return the augmenter of a category's images."""
         return Augmenter(self.of(category), self.seed, category)
 
 
 def read_rules(path: Path | None) -> dict[str, Rules]:
-    """Read the paper's rules and, on top of them, those of a user's file.
+    """Read the paper's rules, and replace some by those of a user's file.
 
     Raises
     ------
@@ -110,19 +110,19 @@ def _paper() -> _Table:
 
 
 class Augmenter:
-    """Draws epochs of a category's images. Threads may share it: each gets its own chain, which has a state."""
+    """Augments a category's images. Threads may share it: each gets its own chain, because a chain has a state."""
 
     def __init__(self, rules: Rules, seed: int, category: str) -> None:
         self.rules, self.seed, self.category = rules, seed, category
         self._of_thread = threading.local()
 
     def __call__(self, square: NDArray[np.uint8], name: str, epoch: int) -> NDArray[np.uint8]:
-        """Return an image (size, size, 3) uint8 RGB as epoch number `epoch` has it."""
+        """Return an image (size, size, 3) uint8 RGB as it looks in epoch number `epoch`."""
         if not hasattr(self._of_thread, "chain"):
             self._of_thread.chain = build_chain(self.rules)
         chain = self._of_thread.chain
-        # One state for the whole chain. albumentations' own seeding gives every step a copy of it: all of a chain's
-        # decisions would then be one and the same draw.
+        # All steps share one random state. albumentations' own seeding gives every step a copy of it: all decisions
+        # of a chain would then come from the same draw.
         seed = _seed(self.seed, self.category, name, epoch)
         chain.set_random_state(np.random.default_rng(seed), random.Random(seed))
         return np.ascontiguousarray(chain(image=square)["image"])
@@ -135,10 +135,10 @@ def _seed(seed: int, category: str, name: str, epoch: int) -> int:
 def build_chain(rules: Rules) -> albumentations.Compose:
     """Build the paper's chain for a category.
 
-    Borders are reflected, albumentations' default when the paper was written; it has another one now. Affine, not
-    ShiftScaleRotate, which by now scales width and height differently.
+    Borders are reflected: this was albumentations' default when the paper was written, but is not any more. Affine
+    replaces ShiftScaleRotate, which now scales width and height differently.
     """
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would look for updates
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # albumentations would look for updates
     import albumentations as a
 
     blur = a.OneOf([a.MotionBlur(p=0.2), a.MedianBlur(blur_limit=3, p=0.1), a.Blur(blur_limit=3, p=0.1)], p=rules.blur)

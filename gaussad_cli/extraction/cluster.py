@@ -1,4 +1,4 @@
-"""Extraction on a cluster: a category is a task, and a worker (one per GPU) does one at a time."""
+"""Extraction on a cluster: every category is a task, and a worker (one per GPU) works on one task at a time."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from gaussad_cli.parallel import Distribution, run_tasks
 def extract_on_cluster(
     request: Request, augmented: Callable[[Path], object] | None, scheduler: str
 ) -> ExtractionReport:
-    """Extract every category by some worker of a dask cluster; see :func:`extract_dataset`.
+    """Extract every category on some worker of a dask cluster; see :func:`extract_dataset`.
 
-    Data and cache must be on a file system that all workers see by the same paths.
+    All workers must see the data and the cache under the same paths.
 
     Raises
     ------
     UserError
-        If there is no scheduler, or no category could be extracted.
+        If no scheduler answers, or no category could be extracted.
     """
     names = [category.name for category in find_categories(request.data, request.categories)]
-    networks = [replace(one, weights=one.weights and one.weights.resolve()) for one in request.networks]
+    networks = [replace(net, weights=net.weights and net.weights.resolve()) for net in request.networks]
     absolute = replace(request, networks=networks, data=request.data.resolve(), cache=request.cache.resolve())
     tasks = [(replace(absolute, categories=[name]), augmented) for name in names]
     results = run_tasks(_extract, tasks, Distribution(scheduler=scheduler))
     bar = tqdm(results, total=len(tasks), desc="extract", unit="category", disable=None, dynamic_ncols=True)
-    done = list(bar)
-    reports = [one for one in done if isinstance(one, ExtractionReport)]
-    problems = [str(one) for one in done if isinstance(one, UserError)]
+    outcomes = list(bar)
+    reports = [outcome for outcome in outcomes if isinstance(outcome, ExtractionReport)]
+    problems = [str(outcome) for outcome in outcomes if isinstance(outcome, UserError)]
     if not reports:
         raise UserError(" ".join(dict.fromkeys(problems)))
     return _together(reports, problems)
@@ -48,14 +48,14 @@ def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Ex
 
 
 def _together(reports: Sequence[ExtractionReport], problems: Sequence[str]) -> ExtractionReport:
-    """Make one report of those of all categories; their seconds are of work, not of waiting."""
+    """Combine the reports of all categories; `seconds` adds up working time, without waiting."""
     first = reports[0]
-    said = [*filter(None, (report.problem for report in reports)), *problems]
+    messages = [*filter(None, (report.problem for report in reports)), *problems]
     return replace(
         first,
         categories=tuple(name for report in reports for name in report.categories),
         extracted=sum(report.extracted for report in reports),
         already_there=sum(report.already_there for report in reports),
         seconds=sum(report.seconds for report in reports),
-        problem=" ".join(dict.fromkeys(said)) or None,
+        problem=" ".join(dict.fromkeys(messages)) or None,
     )

@@ -1,8 +1,8 @@
 """Image files to 8-bit RGB squares.
 
-The rule: first frame; the EXIF orientation is applied; gray is repeated over the three channels; palettes are resolved;
-an alpha channel is dropped; of 16 bits the high 8 are kept (value // 256). Then a bilinear resize without antialiasing
-straight to the square (OpenCV ``INTER_LINEAR`` on uint8, PROTOCOL: preprocessing).
+The rule: the first frame is taken; the EXIF orientation is applied; gray is repeated over the three channels; palettes
+are resolved; alpha is dropped; the high 8 of 16 bits are kept (value // 256). Then follows a bilinear resize, without
+antialiasing, straight to the square (OpenCV ``INTER_LINEAR`` on uint8, PROTOCOL: preprocessing).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from gaussad_cli.errors import ImageError
 
-# What an image may claim: a file of a few bytes can claim what no memory holds, or what takes minutes to decode.
+# Limits on what a file may claim: a few bytes can declare an image too large for memory, or minutes of decoding.
 MOST_PIXELS = 8192 * 8192
-MOST_PASSES = 64 * MOST_PIXELS  # pixels times scans of a JPEG, each of which goes over all of them
+MOST_PASSES = 64 * MOST_PIXELS  # pixels times scans of a JPEG: each scan covers all pixels
 
 
 @dataclass(frozen=True)
 class Squares:
-    """An image at the sizes asked for, from one reading of its file.
+    """An image at the requested sizes, from one reading of its file.
 
     Attributes
     ----------
@@ -41,12 +41,12 @@ class Squares:
 
 
 def read_squares(path: Path, sizes: Iterable[int]) -> Squares:
-    """Read an image file once, for one or several square sizes.
+    """Read an image file once and resize it to one or several square sizes.
 
     Raises
     ------
     ImageError
-        If the file is gone, empty, truncated, not an image, absurdly large, or of a pixel format without a rule.
+        If the file is missing, empty, truncated, not an image, too large, or of an unsupported pixel format.
     """
     try:
         content = path.read_bytes()
@@ -61,12 +61,12 @@ def _square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat gray over the channels; after the resize, which treats each channel alike, it costs a third."""
+    """Repeat gray over the channels; resizing only one of them before costs a third, and gives the same."""
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
 def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
-    """Return a file's pixels by the module's rule, (H, W, 3) RGB or (H, W) gray.
+    """Return a file's pixels by this module's rule, (H, W, 3) RGB or (H, W) gray.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
         See :func:`read_squares`.
     """
     try:
-        # Warnings are about odd metadata; what cannot be decoded raises.
+        # Warnings concern odd metadata; an image that cannot be decoded raises an error.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _check_claims(image, content, path)
             is_png, upright = image.format == "PNG", _upright(image)
@@ -89,9 +89,9 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
         raise ImageError(f"cannot read the image {path} ({error}): {_REMEDY}") from None
     if pixels.dtype == np.uint8:
         return pixels
-    # Pillow before 10.3 reads 16-bit PNG as 32-bit integers; in any other file those are no 16 bits.
+    # Pillow before 10.3 reads 16-bit PNG as 32-bit integers; other formats' 32-bit integers hold more than 16 bits.
     if pixels.dtype.kind not in ("u", "i") or (pixels.dtype.itemsize > 2 and not is_png):
-        raise ImageError(f"{path} has {pixels.dtype} pixels, for which there is no rule: save it with 8 or 16 bits.")
+        raise ImageError(f"{path} has {pixels.dtype} pixels, which are not supported: save it with 8 or 16 bits.")
     return (pixels >> 8).astype(np.uint8)
 
 
@@ -100,7 +100,7 @@ def _check_claims(image: Image.Image, content: bytes, path: Path) -> None:
     if pixels > MOST_PIXELS:
         raise _too_large(path)
     if image.format in ("JPEG", "MPO") and content.count(_SCAN) * pixels > MOST_PASSES:
-        raise ImageError(f"{path} is a JPEG of more scans than can be meant: save it anew, {_REMEDY}")
+        raise ImageError(f"{path} is a JPEG with suspiciously many scans: save it again, {_REMEDY}")
 
 
 def _too_large(path: Path) -> ImageError:
@@ -108,12 +108,12 @@ def _too_large(path: Path) -> ImageError:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # PNG may keep the orientation behind the pixels
+    image.load()  # PNG may store the orientation after the pixels
     turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
     return ImageOps.exif_transpose(image) if turned else image
 
 
-_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the suffix; Pillow's others can start programs
-_PLAIN = ("RGB", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # taken as they are; all others become RGB
-_SCAN = b"\xff\xda"  # the marker that begins a scan
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the suffix; Pillow's other decoders may start programs
+_PLAIN = ("RGB", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # used unchanged; all other modes become RGB
+_SCAN = b"\xff\xda"  # JPEG's marker at the start of a scan
 _REMEDY = "replace or remove it, then run again."

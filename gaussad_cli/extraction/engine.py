@@ -1,4 +1,4 @@
-"""Engines: batches of 8-bit squares in, pooled level features out. Which one runs where, and at which precision."""
+"""Engines turn batches of 8-bit squares into pooled level features; here, engine, device and precision are chosen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Engine(Protocol):
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """The levels it computes."""
+        """The levels that the engine computes."""
         ...
 
     def run(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
@@ -34,7 +34,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Compute:
-    """How features are computed: the options that every command with a network shares; see their help."""
+    """How features are computed: the options of every command that runs a network; see their help."""
 
     engine: str = "auto"
     device: str = "auto"
@@ -48,16 +48,16 @@ class Compute:
 
     @property
     def images_at_once(self) -> int:
-        """Images that are decoded and run together."""
+        """Number of images that are decoded and run together."""
         return self.batch_size or self.choose().batch_size
 
     @property
     def threads(self) -> int:
-        """Threads that decode; 0: images are decoded between batches."""
+        """Number of threads that decode; 0 means that images are decoded between batches."""
         return usable_cores() if self.workers is None else self.workers
 
 
-AUTO = Compute()  # nothing is asked for
+AUTO = Compute()  # all defaults
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ class EngineChoice:
 
     @property
     def batch_size(self) -> int:
-        """Images at a time, if nobody says: what keeps the cores or the GPU busy without much memory."""
+        """The default number of images at a time: it keeps the cores or the GPU busy without much memory."""
         return 64 if self.device == "cuda" else 32 if self.engine == "onnx" else 8
 
 
 def choose_engine(engine: str, device: str, precision: str) -> EngineChoice:
-    """Resolve the options; ``auto`` is what is fastest: torch on CUDA, ONNX Runtime on a CPU.
+    """Resolve the options; ``auto`` takes the fastest engine: torch on CUDA, ONNX Runtime on a CPU.
 
     Raises
     ------
     UserError
-        If an option is unknown, the options do not go together, or CUDA is asked for and there is none here.
+        If a value is unknown, the options do not go together, or CUDA is requested but missing.
     """
     for option, value, known in (
         ("engine", engine, ("auto", "onnx", "torch")),
@@ -93,24 +93,24 @@ def choose_engine(engine: str, device: str, precision: str) -> EngineChoice:
 
     has_cuda = torch.cuda.is_available()
     if device == "cuda" and not has_cuda:
-        raise UserError("--device cuda: torch finds no CUDA device here. Use --device cpu, or auto.")
+        raise UserError("--device cuda: torch finds no CUDA device. Use --device cpu or auto.")
     if engine == "onnx" and device == "cuda":
         raise UserError("--engine onnx runs on the CPU: use --engine torch for CUDA.")
     if engine == "onnx" and precision != "fp32":
         raise UserError(f"--engine onnx computes in fp32: use --engine torch for {precision}.")
     cuda = has_cuda and device != "cpu" and engine != "onnx"
     if precision == "tf32" and not cuda:
-        raise UserError("--precision tf32 is CUDA's: use fp32, or bf16.")
+        raise UserError("--precision tf32 needs CUDA: use fp32 or bf16.")
     chosen: EngineName = "torch" if engine == "torch" or cuda or precision == "bf16" else "onnx"
     return EngineChoice(chosen, "cuda" if cuda else "cpu", _precision(precision))
 
 
 def build_engine(choice: EngineChoice, network: ResolvedNetwork, cache: Path) -> Engine:
-    """Build the chosen engine of a network.
+    """Build the chosen engine for a network.
 
     Parameters
     ----------
-    cache : the feature cache; exported graphs are kept in it
+    cache : the feature cache, which also keeps exported graphs
 
     Raises
     ------
@@ -132,7 +132,7 @@ def build_engine(choice: EngineChoice, network: ResolvedNetwork, cache: Path) ->
 
 
 def usable_cores() -> int:
-    """Count the cores this process may run on."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

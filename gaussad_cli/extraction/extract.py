@@ -1,4 +1,4 @@
-"""A data set's images to cached features: what `gaussad extract` does."""
+"""Extracts a data set's images into the cache: what `gaussad extract` does."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class ExtractionReport:
 
     Attributes
     ----------
-    folders : of the cache, one per network; of the augmented features if those were asked for
-    plain_folders : of the features of the images as they are
-    categories : those that are complete now
-    extracted, already_there : images, counted once per network
-    seconds : without building the networks
+    folders : folders in the cache, one per network; those of the augmented features if there are augmented epochs
+    plain_folders : folders of the original images' features
+    categories : the categories that are complete now
+    extracted, already_there : numbers of images, counted once per network
+    seconds : time without building the networks
     bound : what limited the rate, "decode" or "network"
-    problem : what kept the other categories from being complete
+    problem : why the other categories are incomplete
     """
 
     folders: tuple[Path, ...]
@@ -69,13 +69,13 @@ class ExtractionReport:
 
 
 def extract_dataset(request: Request, augmented: Callable[[Path], object] | None = None) -> ExtractionReport:
-    """Extract what is not in the cache yet. Everything that can be checked is checked before the first image.
+    """Extract the features that are not in the cache yet. Options and data are checked before the first image.
 
-    Augmented epochs come after the images as they are, which every evaluation needs too.
+    The original images come first, because every evaluation needs them, then the augmented epochs.
 
     Parameters
     ----------
-    augmented : is called with a category's folder in the cache when all its augmented epochs are there
+    augmented : function to call with a category's folder in the cache when all its augmented epochs are complete
 
     Raises
     ------
@@ -83,7 +83,7 @@ def extract_dataset(request: Request, augmented: Callable[[Path], object] | None
         If an option, the data, or the weights cannot be used, or the cache cannot be written. An image that cannot be
         read is reported instead: the other categories are extracted.
     Interrupted
-        On Ctrl-C; says how to go on.
+        On Ctrl-C; the message says how to continue.
     """
     with interruptible(_stopped("", request.cache)):
         return _extract(request, augmented)
@@ -98,7 +98,7 @@ def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Ex
     for options in request.networks:
         check(options)
     if request.augmentation and not request.epochs:
-        raise UserError("--augmentation goes with --epochs: say how many.")
+        raise UserError("--augmentation needs --epochs: give their number.")
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
     dataset = dataset_name(request.data, request.dataset)
@@ -136,7 +136,7 @@ def _in_epochs(target: Target, epochs: int, augmentation: Augmentation) -> Targe
 
 
 def _target(options: NetworkOptions, choice: EngineChoice, cache: Path) -> Target:
-    """Build the engine of a network, and name what its features are kept under."""
+    """Build the engine of a network, and the recipe of its features."""
     network = resolve(options)
     backbone = network.backbone
     engine = build_engine(choice, network, cache)
@@ -156,9 +156,9 @@ def _target(options: NetworkOptions, choice: EngineChoice, cache: Path) -> Targe
 def _extract_categories(
     extractors: Sequence[Extractor], categories: Sequence[Category], augmented: Callable[[Path], object] | None
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Extract one category after the other, those that another process is at last.
+    """Extract one category after the other; categories that another process is working on come last.
 
-    Returns images extracted, and problems with images, by category.
+    Returns the number of extracted images, and problems with images, by category.
     """
     extracted, problems = {}, {}
     waiting = deque((category, False) for category in categories)
@@ -166,7 +166,7 @@ def _extract_categories(
         category, wait = waiting.popleft()
         with locked(_folders(extractors, category), wait) as is_ours:
             if not is_ours:
-                tqdm.write(f"{category.name}: another gaussad process is at it; it comes last here.", file=sys.stderr)
+                tqdm.write(f"{category.name}: in use by another gaussad process; it comes last here.", file=sys.stderr)
                 waiting.append((category, True))
                 continue
             try:

@@ -1,8 +1,8 @@
-"""Images of a category through one or several engines into the cache.
+"""Runs the images of a category through one or several engines and writes their features to the cache.
 
-Decoding runs ahead of the networks in threads, a bounded number of batches; finished shards are committed while the
-networks go on. What is whole is never done again, so interrupted work continues. Threads, not processes: decoders and
-engines release Python's lock, and nothing depends on how a platform starts processes.
+Threads decode a bounded number of batches ahead of the networks; finished shards are committed while the networks run.
+Complete work is never done again, so interrupted work continues. Threads are enough: decoders and engines release
+Python's lock, and threads start in the same way on every platform.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from gaussad_cli.extraction.engine import Engine
 from gaussad_cli.files import sha256_of
 from gaussad_cli.lookahead import look_ahead
 
-SHARD = 64  # images, or augmented views of them, committed together: what an interruption can cost
-VIEWS_PER_READING = 8  # of one image, when it is augmented: they are made one after the other in one thread
-LOOKAHEAD = 2  # batches decoded, or on their way, beyond the one in the network: what memory is bounded by
+SHARD = 64  # images or augmented views committed together: an interruption loses no more
+VIEWS_PER_READING = 8  # augmented views of one image that one thread makes one after the other
+LOOKAHEAD = 2  # batches decoded ahead of the one in the network: this bounds memory
 
 Features = dict[int, store.Features]  # level -> (n, D)
 
 
 @dataclass(frozen=True)
 class Target:
-    """One backbone's engine, and the recipe its features are kept under."""
+    """One backbone's engine, and the recipe of its features."""
 
     engine: Engine
     recipe: store.Recipe
@@ -45,12 +45,12 @@ class Target:
 
 @dataclass
 class Meter:
-    """What an extraction took.
+    """The work and time of an extraction.
 
     Attributes
     ----------
     images : passes of an image through a network
-    network, waiting : seconds that the networks ran, and waited for decoded images
+    network, waiting : seconds that the networks ran, and that they waited for decoded images
     """
 
     images: int = 0
@@ -59,11 +59,11 @@ class Meter:
 
     @property
     def bound(self) -> str:
-        """What limits the rate: with enough decoders, the network never waits."""
+        """Which of the two limits the rate: with enough decoders, the network never waits."""
         return "decode" if self.waiting > 0.1 * (self.waiting + self.network) else "network"
 
     def add(self, other: Meter) -> None:
-        """Add what another extraction took."""
+        """Add the work and time of another extraction."""
         self.images += other.images
         self.network += other.network
         self.waiting += other.waiting
@@ -74,10 +74,10 @@ Advance = Callable[[int], object]  # called with the number of image passes just
 
 @dataclass(frozen=True)
 class Extractor:
-    """How to extract: with what, where to, and how much at a time.
+    """How to extract: by which engines, to which folder, and how many images at a time.
 
-    With an augmentation, training images only, as often as the recipes have epochs. A view is an image in one epoch;
-    the views of an image follow one another, so that its file is read once for several.
+    With an augmentation, only training images are extracted, once per epoch of the recipe. A view is an image in one
+    epoch; the views of an image follow one another, so that one reading of its file serves several views.
     """
 
     targets: Sequence[Target]
@@ -89,12 +89,12 @@ class Extractor:
     augmentation: Augmentation | None = None
 
     def __call__(self, category: Category, advance: Advance) -> int:
-        """Extract what is missing of both splits; return the number of images that went through a network."""
+        """Extract the missing features of both splits; return the number of images that went through a network."""
         splits = SPLITS if self.augmentation is None else ("train",)
         return sum(self._extract_split(category, split, advance) for split in splits)
 
     def passes(self, category: Category) -> int:
-        """Return how often an image of the category goes through a network in all."""
+        """Return the number of passes of the category's images through the networks."""
         if self.augmentation is None:
             return (len(category.train) + len(category.test)) * len(self.targets)
         return sum(len(category.train) * target.recipe.epochs for target in self.targets)
@@ -136,7 +136,7 @@ class Extractor:
         hashes: dict[int, str],
         advance: Advance,
     ) -> None:
-        """Take the shards of these very images off the plan's work."""
+        """Remove shards that were made of exactly these images from the plan's work."""
         for start, shard in plan.shards.items():
             if (kept := shard.read_hashes()) is not None:
                 numbers = [view.number for view in views[start : start + len(shard.images)]]
@@ -146,15 +146,15 @@ class Extractor:
                     advance(len(numbers))
 
     def _hash(self, images: Sequence[ImageFile], numbers: Sequence[int], hashes: dict[int, str]) -> None:
-        wanted = sorted({number for number in numbers if number not in hashes})
+        unknown = sorted({number for number in numbers if number not in hashes})
         with _pool(self.workers or 1) as pool:
-            jobs = [pool.submit(_content_hash, images[number]) for number in wanted]
-            hashes |= zip(wanted, (job.result() for job in jobs), strict=True)
+            jobs = [pool.submit(_content_hash, images[number]) for number in unknown]
+            hashes |= zip(unknown, (job.result() for job in jobs), strict=True)
 
     def _run(
         self, work: Sequence[_Batch], augmenter: Augmenter | None, hashes: dict[int, str], advance: Advance
     ) -> int:
-        """Send batches through the networks, and commit each shard with its last batch."""
+        """Run batches through the networks, and commit each shard after its last batch."""
         parts: dict[int, list[tuple[list[str], list[Features]]]] = {}
         done = 0
         with _pool(self.workers) as decoders, _pool(min(self.workers, 1)) as network:
@@ -171,13 +171,13 @@ class Extractor:
         return done
 
     def _start(self, batch: _Batch, augmenter: Augmenter | None, decoders: _Submits, network: _Submits) -> _Job:
-        """Start decoding a batch, and the networks on it as soon as it is decoded."""
+        """Start decoding a batch, and queue the networks' run on the decoded images."""
         sizes = {plan.target.recipe.input_size for plan in batch.plans}
         squares = [decoders.submit(_read, views, sizes, augmenter) for views in _readings(batch.views)]
         return network.submit(self._run_batch, batch, squares)
 
     def _run_batch(self, batch: _Batch, jobs: Sequence[_Job]) -> tuple[list[str], list[Features]]:
-        """Run every plan's engine on a batch; return the images' hashes, and features by plan."""
+        """Run every plan's engine on a batch; return the images' hashes and the features by plan."""
         begin = time.perf_counter()
         squares: list[Squares] = [square for job in jobs for square in job.result()]
         decoded = time.perf_counter()
@@ -193,7 +193,7 @@ class Extractor:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """An image as it is (epoch None) or in an augmented epoch."""
+    """An image, either the original (epoch None) or in an augmented epoch."""
 
     image: ImageFile
     number: int  # of the image in its split
@@ -209,7 +209,7 @@ def _views(images: Sequence[ImageFile], epochs: int) -> list[_View]:
 
 
 def _readings(views: Sequence[_View]) -> Iterator[list[_View]]:
-    """Group what one reading of a file is for."""
+    """Group the views that share one reading of a file."""
     for _, of_image in groupby(views, key=lambda view: view.number):
         together = list(of_image)
         for i in range(0, len(together), VIEWS_PER_READING):
@@ -230,13 +230,13 @@ def _read(views: Sequence[_View], sizes: Iterable[int], augmenter: Augmenter | N
 
 @dataclass
 class _Plan:
-    """What is to be done for one target and split."""
+    """The work on one split for one target."""
 
     target: Target
     folder: Path
-    whole: dict[int, store.LevelEntry]  # other levels, done before
-    shards: dict[int, store.Shard]  # by number of their first view
-    missing: set[int]  # shards to be done
+    whole: dict[int, store.LevelEntry]  # other levels, which were complete before
+    shards: dict[int, store.Shard]  # by the number of their first view
+    missing: set[int]  # shards to extract
 
 
 def _plan(target: Target, folder: Path, whole: dict[int, store.LevelEntry], names: Sequence[str]) -> _Plan:
@@ -258,7 +258,7 @@ class _Batch:
 
 
 def _work(plans: Sequence[_Plan], views: Sequence[_View], batch_size: int) -> list[_Batch]:
-    """Cut shards into batches, always from a shard's start: the same images meet in a batch after an interruption."""
+    """Cut shards into batches, always from a shard's start, so that an interruption does not change the batches."""
     work = []
     for start in sorted(set().union(*(plan.missing for plan in plans))):
         shard = views[start : start + SHARD]
@@ -270,7 +270,7 @@ def _work(plans: Sequence[_Plan], views: Sequence[_View], batch_size: int) -> li
 
 def _joined(parts: Sequence[tuple[list[str], list[Features]]]) -> tuple[list[str], list[Features]]:
     """Join the batches of a shard: hashes, and features by plan."""
-    hashes = [one for part, _ in parts for one in part]
+    hashes = [sha256 for part, _ in parts for sha256 in part]
     by_plan = zip(*(features for _, features in parts), strict=True)
     return hashes, [{k: np.concatenate([batch[k] for batch in batches]) for k in batches[0]} for batches in by_plan]
 
@@ -280,10 +280,10 @@ def _entries(images: Sequence[ImageFile], hashes: dict[int, str]) -> tuple[store
 
 
 def _note(hashes: dict[int, str], views: Sequence[_View], read: Sequence[str]) -> None:
-    """Note the hashes of images just read, which must be those of every reading before: a split has one per image."""
+    """Note the hashes of images just read; every reading of an image must have the same hash."""
     for view, sha256 in zip(views, read, strict=True):
         if hashes.setdefault(view.number, sha256) != sha256:
-            raise ImageError(f"the image {view.image.path} changed while it was worked on: run again when it is final.")
+            raise ImageError(f"the image {view.image.path} changed during the extraction: run again when it is final.")
 
 
 def _content_hash(image: ImageFile) -> str:
@@ -293,7 +293,7 @@ def _content_hash(image: ImageFile) -> str:
         raise ImageError(f"cannot read the image {image.path}: {error.strerror}.") from None
 
 
-# --- jobs in threads, or, without workers, when their result is asked for ---
+# --- jobs that run in threads, or, without workers, when their result is requested ---
 
 
 class _Job(Protocol):
@@ -320,10 +320,10 @@ class _Inline:
 
 @contextmanager
 def _pool(threads: int) -> Iterator[_Submits]:
-    """Give threads, if any, that drop what has not begun when the block ends.
+    """Yield a pool of threads; when the block ends, jobs that have not begun are dropped.
 
-    What has begun is waited for, so that two categories never meet in an engine; not after Ctrl-C, which a person waits
-    for: nothing comes after it.
+    Jobs that have begun are waited for, so that two categories never share an engine at the same time. After Ctrl-C
+    they are not: no work follows, and a person is waiting.
     """
     if not threads:
         yield _Inline()

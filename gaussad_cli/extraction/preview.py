@@ -18,9 +18,9 @@ _GAP = 4  # pixels
 def write_preview(
     category: Category, augmentation: Augmentation, folder: Path, images: int, epochs: int, size: int
 ) -> Path:
-    """Write ``<folder>/<category>.png``: a row per training image, as it is and then in its epochs.
+    """Write ``<folder>/<category>.png``: a row per training image, first the original, then its epochs.
 
-    They are the ones that an extraction at this size, with this seed, sends through the network.
+    These are the images that an extraction at this size, with this seed, sends through the network.
 
     Raises
     ------

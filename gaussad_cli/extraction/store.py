@@ -1,8 +1,8 @@
-"""The feature cache: its only writer and reader.
+"""The feature cache; only this module writes and reads it.
 
-``<cache>/<dataset>/<backbone>/<key>/<category>/{train,test}/level_<k>.npy`` beside a ``manifest.json``, and
-``<category>/spectra/level_<k>.npz`` beside those. `key` is a hash of everything that changes the numbers. A split is
-done when its manifest is there, which is written last. No file is ever unpickled.
+Features are in ``<cache>/<dataset>/<backbone>/<key>/<category>/{train,test}/level_<k>.npy`` with a ``manifest.json``,
+spectra in ``<category>/spectra/level_<k>.npz``. `key` is a hash of everything that changes the numbers. The manifest is
+written last: a split that has one is complete. No file is ever unpickled.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _LIBRARIES = (
     "albumentations",
 )
 
-ON_DISK = 1 << 28  # bytes of a level's features: more are never in memory together
+ON_DISK = 1 << 28  # bytes of a level's features: larger arrays are never in memory as a whole
 
 Features = NDArray[np.float32]
 _Entry = TypeVar("_Entry", "Recipe", "ImageEntry")
@@ -50,20 +50,20 @@ _Entry = TypeVar("_Entry", "Recipe", "ImageEntry")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that changes the numbers of an extraction, short of the images; hashed into the cache's `key`.
+    """Everything but the images that changes the numbers of an extraction; hashed into the cache's `key`.
 
-    The weights' label is not: the same file under another name gives the same numbers.
+    The weights' label is not hashed: the same file under another name gives the same numbers.
 
     Attributes
     ----------
-    backbone, n_levels : name, and how many levels it has in all
+    backbone, n_levels : name, and the number of its levels
     weights, weights_sha256 : label in results, and hash of the weight file
     padding : "paper", "tf" or "native"
-    input_size : pixels
+    input_size : in pixels
     preprocessing : name of the rule from file to network input
     engine, precision : what computed the features
-    epochs : augmented epochs, 0 for the images as they are
-    augmentation, seed : which rules and draws; only with epochs
+    epochs : number of augmented epochs, 0 for the original images
+    augmentation, seed : name of the rules, and the seed; used only with epochs
     """
 
     backbone: str
@@ -81,14 +81,14 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """Folder name in the cache, 16 hexadecimal digits."""
+        """The recipe's folder name in the cache, 16 hexadecimal digits."""
         content = {**dataclasses.asdict(self), "weights": None}
         if not self.epochs:
             del content["augmentation"], content["seed"]
         return digest(content)[:16]
 
     def plain(self) -> Recipe:
-        """Return the recipe of the images as they are: test images are never augmented."""
+        """Return the recipe of the original images; test images are never augmented."""
         return dataclasses.replace(self, epochs=0, augmentation="", seed=0)
 
 
@@ -107,11 +107,11 @@ class LevelEntry:
 
     Attributes
     ----------
-    file : its name, or the spectra's (see :func:`forget_features`) where the features themselves were not kept
+    file : its name; the features may since have been removed (see :func:`forget_features`)
     shape : (N, D), or (N, epochs, D) of augmented images
     dtype : "float32"
     sha256 : of the feature file
-    spectra_sha256 : of the spectra's file where the features were not kept, else empty
+    spectra_sha256 : of the spectra's file if the features were not kept, else empty
     """
 
     file: str
@@ -123,9 +123,9 @@ class LevelEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a split's folder holds: rows of every level file are the images, in this order.
+    """What a split's folder holds: the rows of every level file are the images, in this order.
 
-    `rules` are the augmentation's, as the category has them; `versions` those of the libraries that made the features.
+    `rules` are the category's augmentation rules; `versions` are those of the libraries that made the features.
     """
 
     dataset: str
@@ -139,7 +139,7 @@ class Manifest:
 
     @property
     def rows(self) -> tuple[int, ...]:
-        """Shape of a level file but for its last axis: (N,), or (N, epochs)."""
+        """The shape of a level file without its last axis: (N,), or (N, epochs)."""
         return (len(self.images), *((self.recipe.epochs,) if self.recipe.epochs else ()))
 
 
@@ -149,12 +149,12 @@ def digest(content: object) -> str:
 
 
 def split_folder(cache: Path, dataset: str, recipe: Recipe, category: str, split: str) -> Path:
-    """Return where a split's features belong."""
+    """Return the folder of a split's features."""
     return cache / dataset / backbone_folder(recipe.backbone) / recipe.key / category / split
 
 
 def backbone_folder(backbone: str) -> str:
-    """Return a backbone's folder name: a colon, as in ``timm:vgg11``, is none that Windows could have."""
+    """Return a backbone's folder name: Windows allows no colon, as in ``timm:vgg11``."""
     return backbone.replace(":", "-")
 
 
@@ -162,7 +162,7 @@ def backbone_folder(backbone: str) -> str:
 
 
 def write_features(folder: Path, manifest: Manifest, features: Mapping[int, Features]) -> Manifest:
-    """Write level files, then the manifest that declares them together with those it declared before.
+    """Write level files, then the manifest that lists them and all levels that it listed before.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def write_features(folder: Path, manifest: Manifest, features: Mapping[int, Feat
     Raises
     ------
     UserError
-        If features are not of that form, one is NaN or infinite (names the image), or the folder cannot be written.
+        If the features have another form, one is NaN or infinite (the message names the image), or writing fails.
     """
     for level, values in features.items():
         _check_form(values, manifest, f"level {level}")
@@ -184,7 +184,7 @@ def _write_levels(
     levels: Mapping[int, Iterable[Features]],
     scratch: Path | None = None,
 ) -> Manifest:
-    """Write level files from pieces (rows of each follow those of the one before), then the manifest, last."""
+    """Write level files from consecutive pieces of rows, then the manifest."""
     entries = dict(manifest.levels)
     for level, pieces in levels.items():
         entries[level] = _write_level(folder / f"level_{level}.npy", manifest.rows, pieces, scratch)
@@ -198,7 +198,7 @@ def _write_manifest(folder: Path, manifest: Manifest, scratch: Path | None = Non
 
 
 def _write_level(path: Path, rows: tuple[int, ...], pieces: Iterable[Features], scratch: Path | None) -> LevelEntry:
-    """Write one level file of (*rows, D) piece by piece: memory does not grow with it."""
+    """Write one level file of (*rows, D) piece by piece, so that memory does not grow with the file."""
     sha256, shape = hashlib.sha256(), rows
 
     def write(file: IO[bytes]) -> None:
@@ -235,7 +235,7 @@ def read_manifest(folder: Path) -> Manifest:
             raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_rebuild(folder)}")
         if content != sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_rebuild(folder)}")
-        json.dumps(content, ensure_ascii=False).encode()  # results can name it all: no halves of characters
+        json.dumps(content, ensure_ascii=False).encode()  # fails on lone surrogates, which results cannot contain
         return Manifest(
             dataset=str(content["dataset"]),
             category=str(content["category"]),
@@ -254,13 +254,13 @@ def read_manifest(folder: Path) -> Manifest:
 def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
     """Read one level's features, checked against the manifest: (N, D) float32.
 
-    Augmented ones, (N, epochs, D), and more than :data:`ON_DISK` bytes of others stay on disk and are read as they are
-    used (a memory map). Augmented ones are then to be looked at for NaN and infinity (:func:`check_finite`).
+    Augmented features, (N, epochs, D), and others of more than :data:`ON_DISK` bytes are returned as a memory map.
+    Augmented features are not checked for NaN and infinity: call :func:`check_finite`.
 
     Raises
     ------
     UserError
-        If the file is missing, damaged or changed, or holds NaN or infinity (names the image).
+        If the file is missing, damaged or changed, or holds NaN or infinity (the message names the image).
     """
     entry = manifest.levels[level]
     path = folder / entry.file
@@ -268,7 +268,7 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
         raise UserError(f"the features of level {level} in {folder} were not kept. {_remake(folder)}")
     try:
         if sha256_of(path) != entry.sha256:
-            raise UserError(f"{path} was cut short or changed: it is not what its manifest says. {_rebuild(folder)}")
+            raise UserError(f"{path} was cut short or changed: it does not match its manifest. {_rebuild(folder)}")
         stays = manifest.recipe.epochs or path.stat().st_size > ON_DISK
         values = np.load(path, allow_pickle=False, mmap_mode="r" if stays else None)
     except OSError as error:
@@ -277,7 +277,7 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not an array of numbers ({reason}). {_rebuild(folder)}") from None
     if values.shape != entry.shape or str(values.dtype) != entry.dtype:
-        raise UserError(f"{path} is {values.dtype} {values.shape}, not what its manifest says. {_rebuild(folder)}")
+        raise UserError(f"{path} is {values.dtype} {values.shape}, unlike its manifest. {_rebuild(folder)}")
     if manifest.recipe.epochs:
         _check_shape(values, manifest, str(path))
     else:
@@ -286,17 +286,17 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
 
 
 def spectra_path(category: Path, level: int) -> Path:
-    """Return where the fitted spectra of a category's level are kept."""
+    """Return the path of the fitted spectra of a category's level."""
     return category / "spectra" / f"level_{level}.npz"
 
 
 def forget_features(category: Path, levels: Iterable[int]) -> None:
-    """Remove a category's training features where fitted spectra stand for them from now on.
+    """Remove a category's training features; fitted spectra stand for them from now on.
 
     Raises
     ------
     UserError
-        If the spectra are not there, or the folder cannot be written.
+        If the spectra are missing, or the folder cannot be written.
     """
     folder = category / "train"
     manifest = read_manifest(folder)
@@ -304,7 +304,7 @@ def forget_features(category: Path, levels: Iterable[int]) -> None:
     for level in levels:
         path = spectra_path(category, level)
         if not path.is_file():
-            raise UserError(f"{path} is missing: the features it should stand for are kept.")
+            raise UserError(f"{path} is missing, so the features are kept: run 'gaussad fit' first.")
         entries[level] = dataclasses.replace(entries[level], spectra_sha256=sha256_of(path))
     _write_manifest(folder, dataclasses.replace(manifest, levels=entries))
     for level in levels:
@@ -312,7 +312,7 @@ def forget_features(category: Path, levels: Iterable[int]) -> None:
 
 
 def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> dict[int, LevelEntry]:
-    """Return the levels of these very images that are there and whole; none if the split is not there."""
+    """Return the complete, undamaged levels of exactly these images; none if the split is not in the cache."""
     try:
         manifest = read_manifest(folder)
     except UserError:
@@ -323,13 +323,13 @@ def whole_levels(folder: Path, recipe: Recipe, images: Sequence[ImageEntry]) -> 
 
 
 def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a manifest with its own digest, so that an edited one (a label, say) is found out."""
+    """Return a manifest with its own digest, so that an edit, of a label for example, is detected."""
     plain = json.loads(json.dumps({name: value for name, value in content.items() if name != "digest"}))
     return {**plain, "digest": digest(plain)}
 
 
 def _typed(entry: _Entry) -> _Entry:
-    """Return what was read from JSON if its values, text and whole numbers, are of their fields' types."""
+    """Return an entry read from JSON if its values, text and integers, have the types of their fields."""
     for own in dataclasses.fields(entry):
         if type(getattr(entry, own.name)).__name__ != own.type:
             raise TypeError(f"{own.name} is not {own.type}")
@@ -352,7 +352,7 @@ def _is_whole(folder: Path, level: int, entry: LevelEntry) -> bool:
 
 
 def _check_form(values: NDArray[Any], manifest: Manifest, where: str) -> None:
-    """Check that features are float32, a row per image (and epoch), and finite."""
+    """Check that features are float32, have a row per image (and epoch), and are finite."""
     _check_shape(values, manifest, where)
     check_finite(values, manifest, where)
 
@@ -360,9 +360,9 @@ def _check_form(values: NDArray[Any], manifest: Manifest, where: str) -> None:
 def _check_shape(values: NDArray[Any], manifest: Manifest, where: str) -> None:
     rows = manifest.rows
     if values.dtype != np.float32 or values.shape[:-1] != rows or values.ndim != len(rows) + 1 or not values.shape[-1]:
-        wanted = ", ".join(map(str, rows))
+        expected = ", ".join(map(str, rows))
         raise UserError(
-            f"{where}: features must be ({wanted}, D) float32, a row per image, not {values.dtype} {values.shape}."
+            f"{where}: features must be ({expected}, D) float32, a row per image, not {values.dtype} {values.shape}."
         )
 
 
@@ -372,7 +372,7 @@ def check_finite(values: NDArray[Any], manifest: Manifest, where: str) -> None:
     Raises
     ------
     ImageError
-        If not; it names the first image.
+        If one is not; the message names the first such image.
     """
     finite = np.array([bool(np.isfinite(of_image).all()) for of_image in values])
     if not finite.all():
@@ -398,7 +398,7 @@ def _remake(folder: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions that may change a last digit: recorded, not hashed into the key."""
+    """Return versions of libraries that may change a last digit; they are recorded, but not hashed into the key."""
     versions = {"python": platform.python_version(), "gaussad": metadata.version("gaussad")}
     return versions | {name: metadata.version(name) for name in _LIBRARIES if _installed(name)}
 
@@ -413,15 +413,15 @@ def _installed(name: str) -> bool:
 
 # --- shards of an unfinished split ---
 
-PARTIAL = "partial"  # their folder, and that of temporary files: it goes when the split is done
+PARTIAL = "partial"  # folder of shards and temporary files: it is removed when the split is complete
 
 
 @dataclass(frozen=True)
 class Shard:
     """Consecutive images of a split, committed together.
 
-    Named after its images and levels: one of other images or levels is never taken for it. The images' hashes are
-    inside.
+    The file is named after its images and levels, so that shards of other images or levels are never mistaken for it.
+    The images' hashes are inside.
     """
 
     path: Path
@@ -430,7 +430,7 @@ class Shard:
 
     @classmethod
     def of(cls, folder: Path, start: int, images: Sequence[str], levels: Sequence[int]) -> Shard:
-        """Name the shard of a split's images from number `start` on."""
+        """Return the shard of a split's images that begins with number `start`."""
         name = f"shard_{start:06d}_{digest([list(images), list(levels)])[:16]}.npz"
         return cls(folder / PARTIAL / name, tuple(images), tuple(levels))
 
@@ -440,27 +440,27 @@ class Shard:
         Raises
         ------
         UserError
-            If a feature is NaN or infinite (names the image), or the folder cannot be written.
+            If a feature is NaN or infinite (the message names the image), or the folder cannot be written.
         """
         for level, values in features.items():
             _check_finite(values, self.images, f"level {level}")
         write_arrays(self.path, {"sha256": np.array(hashes), **{_member(k): v for k, v in features.items()}})
 
     def read_hashes(self) -> list[str] | None:
-        """Return the images' SHA-256 if the shard is there and whole."""
-        arrays = read_arrays(self.path)  # all of it: a damaged member must be found now
+        """Return the images' SHA-256, or None if the shard is missing or damaged."""
+        arrays = read_arrays(self.path)  # reads everything: a damaged member must be found now
         if arrays is None or not {"sha256", *map(_member, self.levels)} <= arrays.keys():
             return None
         return [str(value) for value in arrays["sha256"]]
 
     def read_level(self, level: int) -> Features:
-        """Return one level's (n, D) features of a shard that was found whole."""
+        """Return one level's (n, D) features of a shard that `read_hashes` found undamaged."""
         with np.load(self.path, allow_pickle=False) as arrays:
             return np.asarray(arrays[_member(level)])
 
 
 def join_shards(folder: Path, manifest: Manifest, shards: Sequence[Shard]) -> Manifest:
-    """Make the split's level files and manifest of its shards, in order, then remove them."""
+    """Write the split's level files and manifest from its shards, in order, then remove the shards."""
     levels = {level: _read_level(shards, level) for level in shards[0].levels}
     declared = _write_levels(folder, manifest, levels, scratch=folder / PARTIAL)
     remove_shards(folder)
@@ -472,7 +472,7 @@ def _read_level(shards: Sequence[Shard], level: int) -> Iterator[Features]:
 
 
 def remove_shards(folder: Path) -> None:
-    """Remove what is left of an unfinished split."""
+    """Remove the shards and temporary files of a split."""
     shutil.rmtree(folder / PARTIAL, ignore_errors=True)
 
 
@@ -480,7 +480,7 @@ def _member(level: int) -> str:
     return f"level_{level}"
 
 
-# --- arrays by name: shards, fitted spectra ---
+# --- named arrays: shards and fitted spectra ---
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -489,7 +489,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Read what :func:`write_arrays` wrote; None if it is missing or damaged, since it can be computed again."""
+    """Read the arrays of :func:`write_arrays`; None if they are missing or damaged: they can be computed again."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
@@ -497,34 +497,34 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
         return None
 
 
-# --- finding what is there ---
+# --- finding extractions ---
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """One key's folder in the cache: the features of one data set by one recipe."""
+    """One key's folder in the cache: the features of one data set, made by one recipe."""
 
     dataset: str
     folder: Path
     recipe: Recipe
 
     def split(self, category: str, split: str) -> Path:
-        """Return the folder of a split. Test images are never augmented: theirs are the plain recipe's features."""
+        """Return the folder of a split. Test images are never augmented: their features are the plain recipe's."""
         return (self.folder if split == "train" else self.plain) / category / split
 
     @property
     def plain(self) -> Path:
-        """The key's folder of the images as they are."""
+        """The folder of the original images' features, which has another key if this recipe has epochs."""
         return self.folder.parent / self.recipe.plain().key if self.recipe.epochs else self.folder
 
     def categories(self) -> list[str]:
-        """Names of the categories of which both splits are there."""
+        """Return the categories that have both splits."""
         done = (path.parent.parent.name for path in self.folder.glob(f"*/train/{MANIFEST}"))
         return sorted(name for name in done if (self.split(name, "test") / MANIFEST).is_file())
 
 
 def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> list[Extraction]:
-    """Return the extractions by a backbone, of one data set or of all, that have a complete category.
+    """Return a backbone's extractions, of one data set or of all, that have a complete category.
 
     Raises
     ------
@@ -541,7 +541,7 @@ def find_extractions(cache: Path, backbone: str, dataset: str | None = None) -> 
 
 
 def _first_recipe(folder: Path) -> Recipe:
-    """Return the recipe of a key's folder, from the first manifest that can be read."""
+    """Return the recipe of a key's folder from the first readable manifest."""
     splits = [path.parent for path in sorted(folder.glob(f"*/train/{MANIFEST}"))]
     for split in splits[:-1]:
         with suppress(UserError):

@@ -1,4 +1,4 @@
-"""torch, on CUDA or a CPU: channels last, batch norm folded."""
+"""The torch engine, on CUDA or a CPU, with channels last and batch norm folded."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from gaussad_cli.errors import UserError
 class TorchEngine:
     """Runs a :class:`LevelNetwork` on one device.
 
-    ``fp32`` means float32 throughout: TF32, cuDNN's default on CUDA, would keep 10 bits of mantissa. ``tf32`` allows
-    it, in convolutions and in matrix products; ``bf16`` autocasts to bfloat16. Features are float32 in every case,
-    averaged in float32.
+    ``fp32`` means float32 throughout: TF32, cuDNN's default on CUDA, would keep only 10 bits of the mantissa. ``tf32``
+    allows it in convolutions and matrix products; ``bf16`` autocasts to bfloat16. Features are always float32, averaged
+    in float32.
     """
 
     def __init__(self, network: LevelNetwork, backbone: Backbone, device: str, precision: str = "fp32") -> None:
@@ -37,7 +37,7 @@ class TorchEngine:
         Raises
         ------
         UserError
-            If the GPU's memory does not hold the batch.
+            If the batch does not fit in the GPU's memory.
         """
         try:
             batch = normalise(torch.from_numpy(images).to(self.device, non_blocking=True), self.backbone)
@@ -50,14 +50,14 @@ class TorchEngine:
             return {level: values.cpu().numpy() for level, values in zip(self.levels, features, strict=True)}
         except torch.cuda.OutOfMemoryError:
             raise UserError(
-                f"the GPU's memory does not hold {len(images)} images of {self.backbone.input_size} pixels at a time: "
+                f"{len(images)} images of {self.backbone.input_size} pixels do not fit in the GPU's memory at a time: "
                 "use a smaller --batch-size."
             ) from None
 
 
 @contextmanager
 def _matrix_products(allow_tf32: bool) -> Iterator[None]:
-    """Set what matrix products on CUDA may do, of transformers above all, and put it back: torch keeps it globally."""
+    """Allow or forbid TF32 in CUDA's matrix products (mainly of transformers), then restore torch's global setting."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32
     matmul.allow_tf32 = allow_tf32

@@ -1,5 +1,5 @@
-"""The pure core: one spectrum per fold and level, from which every score is a closed-form read-out.
+"""The pure core: every score is computed in closed form from one spectrum per fold and level.
 
-NumPy and SciPy only; arrays in, arrays out; no files, no torch, no printing.
-Reads like section III of the paper: moments, spectrum, compression, shrinkage, distances, thresholds.
+It uses only NumPy and SciPy, maps arrays to arrays, and knows no files, no torch and no printing. It follows section
+III of the paper: moments, spectrum, compression, shrinkage, distances, thresholds.
 """

@@ -1,4 +1,4 @@
-"""Mean and centred data, whole or in parts (paper section III-A)."""
+"""Mean and second moments of data, as a whole or merged from parts (paper section III-A)."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ Array = NDArray[np.float64]
 
 
 def centre(features: ArrayLike) -> tuple[Array, Array, Array]:
-    """Return the mean, what float64 cannot hold of it, and the features centred on their sum.
+    """Return the mean, its remainder beyond float64, and the features centred on the sum of the two.
 
-    With a large common offset the mean is off by about ``eps * offset``. Left in every row, that would show up as a
-    spurious direction of variance; left in the mean, as a distance of points that lie close to it.
+    With a large common offset, the mean is wrong by about ``eps * offset``. If this error stayed in every row, it would
+    appear as a spurious direction of variance; if it stayed in the mean, it would change distances close to the mean.
 
     Parameters
     ----------
-    features : (n, D), n >= 2, any real dtype; computed in float64.
+    features : (n, D), n >= 2, any real dtype; the computation is in float64
 
     Returns
     -------
     mean : (D,) float64
-    remainder : (D,) float64, to be subtracted after the mean, not added to it
-    centred : (n, D) float64, every column of which sums to zero to rounding
+    remainder : (D,) float64; subtract it after the mean instead of adding it to the mean
+    centred : (n, D) float64; every column sums to zero up to rounding
 
     Raises
     ------
@@ -41,20 +41,20 @@ def centre(features: ArrayLike) -> tuple[Array, Array, Array]:
     centred = x - mean
     remainder = centred.mean(axis=0)
     centred -= remainder
-    centred[:, (x == x[0]).all(axis=0)] = 0.0  # exactly: rounding must not give a constant feature a variance
+    centred[:, (x == x[0]).all(axis=0)] = 0.0  # exactly 0: rounding must not give a constant feature a variance
     return mean, remainder, centred
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and second moments of n features, both centred: those of the parts of a data set can be merged.
+    """Mean and centred second moments of n features; the moments of a data set's parts can be merged.
 
     Attributes
     ----------
     n : number of features
-    shift : (D,), subtracted from every feature first, the same for all parts. One of the features will do: the
-        difference is exact, so a large common offset costs no digits
-    mean : (D,), of the shifted features
+    shift : (D,), subtracted from every feature first, the same for all parts. Any one of the features serves: the
+        difference is exact, so that a large common offset costs no digits
+    mean : (D,), the mean of the shifted features
     second : (D, D), the sum of the outer products of deviations from the mean
     """
 
@@ -64,14 +64,14 @@ class Moments:
     second: Array
 
     def two_float_mean(self) -> tuple[Array, Array]:
-        """Return the mean of the features and what float64 cannot hold of it (see :func:`centre`)."""
+        """Return the mean of the features and its remainder beyond float64 (see :func:`centre`)."""
         mean = self.shift + self.mean
         rest = mean - self.shift
         return mean, (self.shift - (mean - rest)) + (self.mean - rest)  # Knuth's two-sum: exact
 
 
 def gather(chunks: Iterable[ArrayLike], shift: Array) -> Moments:
-    """Return the moments of features that come in chunks of (k, D); one chunk is held at a time.
+    """Return the moments of features that come in chunks of (k, D); only one chunk is in memory at a time.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def gather(chunks: Iterable[ArrayLike], shift: Array) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-    """Return the moments of both together (Chan, Golub, LeVeque 1983)."""
+    """Return the moments of the union of two parts (Chan, Golub, LeVeque 1983)."""
     n = a.n + b.n
     if n == 0:
         return a

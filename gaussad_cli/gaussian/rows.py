@@ -1,7 +1,7 @@
-"""Products of which every row is a function of its own row alone, to the bit.
+"""Matrix products whose rows depend only on their own row of the input, to the bit.
 
-BLAS rounds a row of a product by how many rows there are and by where the row stands among them: kernels take several
-at a time, and what is left over takes another path. A distance would then depend on the company its image is scored in.
+How BLAS rounds a row of a product depends on the number of rows and on the row's position: kernels take several rows
+at a time, and those left over take another path. An image's distance would then depend on the images scored with it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 
 from gaussad_cli.gaussian.moments import Array
 
-# A multiple of the rows that OpenBLAS's kernels take at a time (24, 16, 8, 6 and 4), so that none is left over, and
-# every place in a block is treated alike. 64 and 16 were not enough on SkylakeX, by 24 (tests/gaussian/test_rows.py).
+# A multiple of the numbers of rows that OpenBLAS's kernels take at a time (24, 16, 8, 6 and 4): no row is left over,
+# and every position in a block is treated alike. 64 and 16 failed on SkylakeX, which takes 24 (test_rows.py).
 BLOCK = 48
 
 
 def by_blocks(function: Callable[[Array], Array], rows: Array) -> Array:
-    """Apply a function that maps rows to rows, always to :data:`BLOCK` of them; zeros fill up the last block.
+    """Apply a function that maps rows to rows, always to :data:`BLOCK` rows at once; zeros fill the last block.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def by_blocks(function: Callable[[Array], Array], rows: Array) -> Array:
         filled = np.zeros((BLOCK, rows.shape[1]))
         filled[: len(block)] = block
         results.append(function(filled)[: len(block)])
-    return np.ascontiguousarray(np.concatenate(results))  # what sums rows up afterwards goes by their layout
+    return np.ascontiguousarray(np.concatenate(results))  # sums over rows depend on the memory layout
 
 
 def times(rows: Array, matrix: Array) -> Array:
@@ -45,13 +45,13 @@ def times(rows: Array, matrix: Array) -> Array:
 
 
 def mean_of(columns: Sequence[Array]) -> Array:
-    """Return the mean of equally long (m,), element by element, (m,).
+    """Return the elementwise mean, (m,), of columns (m,).
 
-    One after the other: NumPy adds up a stack of single numbers, from eight on, in another order than longer ones.
+    Columns are added one by one: NumPy's sum over a stack of eight or more orders additions differently for m = 1.
     """
     return reduce(np.add, columns) / len(columns)
 
 
 def weighted_sums(rows: Array, weights: Array) -> Array:
     """Return the sum of each row (m, r) weighted by (r,), (m,)."""
-    return np.asarray(np.einsum("ij,j->i", rows, weights))  # no BLAS: a matrix-vector product would be
+    return np.asarray(np.einsum("ij,j->i", rows, weights))  # a matrix-vector product would use BLAS

@@ -1,4 +1,4 @@
-"""The spectrum of one fold of one level: what every compression mode and score is read from."""
+"""The spectrum of one fold and level, from which every compression mode and score is computed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from gaussad_cli.gaussian.moments import Array, centre
 class Spectrum:
     """Eigendecomposition and fourth moments of n centred training features of D dimensions.
 
-    With Z = X V the centred data in the eigenbasis, the fourth powers of the samples' norms are summed up over the
-    leading and over the trailing components: those are the ranges that PCA and NPCA keep.
+    Z = X V are the centred data in the eigenbasis. The fourth powers of the samples' norms are summed for every range
+    of leading components, as PCA keeps them, and of trailing components, as NPCA does.
 
     Attributes
     ----------
     n : number of training features
-    mean, mean_remainder : (D,) fold mean, and what float64 cannot hold of it (see `centre`)
+    mean, mean_remainder : (D,) fold mean, and its remainder beyond float64 (see `centre`)
     variances : (D,) per-feature empirical variance, 1/n
-    eigenvalues : (r,) of X'X/n, descending; those that are zero to rounding are left out, so r <= min(n - 1, D)
+    eigenvalues : (r,) of X'X/n, descending, without those that are zero up to rounding, so r <= min(n - 1, D)
     eigenvectors : (D, r), orthonormal columns
     fourth_leading : (r,), the sum over samples of (z_0^2 + ... + z_b^2)^2, for every last component b
     fourth_trailing : (r,), the sum over samples of (z_a^2 + ... + z_(r-1)^2)^2, for every first component a
@@ -45,15 +45,15 @@ class Spectrum:
 
     @property
     def rank(self) -> int:
-        """r, the number of components whose variance is not zero to rounding."""
+        """r, the number of components whose variance is not zero up to rounding."""
         return self.eigenvalues.shape[0]
 
 
 def fit_spectrum(features: ArrayLike) -> Spectrum:
     """Fit the spectrum of training features by a thin SVD of the centred data.
 
-    The SVD, not an eigendecomposition of X'X, because squaring loses the small components, and those are the ones
-    that matter here (paper section IV-A). At most ``n * D * min(n, D)`` work either way.
+    An eigendecomposition of X'X would lose the small components by squaring, and those are the ones that matter here
+    (paper section IV-A). Both cost at most ``n * D * min(n, D)``.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def numerical_rank(singular: Array, n: int, dim: int) -> int:
 
 
 def thin_svd(x: Array) -> tuple[Array, Array, Array]:
-    """Thin SVD; the slower QR iteration takes over where divide and conquer does not converge (rare, LAPACK)."""
+    """Return the thin SVD; if LAPACK's divide and conquer does not converge (rare), QR iteration takes over."""
     try:
         return linalg.svd(x, full_matrices=False, check_finite=False)
     except linalg.LinAlgError:

@@ -1,7 +1,7 @@
 """The spectra of all folds, from features that need not fit in memory (DESIGN: folds share work).
 
-Every fold leaves out one part, and the parts are disjoint: each feature is read twice, once for the moments of its part
-and once for the fourth moments of the folds that it belongs to; a third time where moments do not resolve the spectrum.
+Every fold leaves out one part, and the parts are disjoint. Each feature is read twice: for the moments of its part, and
+for the fourth moments of the folds that it belongs to; and a third time if moments do not resolve the spectrum.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from gaussad_cli.gaussian.triangles import merge_triangles, triangle
 Chunks = Callable[[], Iterable[ArrayLike]]  # the (k, D) chunks of a part, the same at every call
 T = TypeVar("T")
 
-# The smallest eigenvalue must be so many times the rounding of the moments, or triangles take over (docs/numerics.md).
+# Triangles take over if the smallest eigenvalue is less than this many times the moments' rounding (docs/numerics.md).
 _RESOLVED = 1e6
 
 
 def fit_folds(parts: Sequence[Chunks]) -> list[Spectrum]:
     """Fit one spectrum per part, to the features of all other parts.
 
-    With more features than dimensions, from moments, or from triangles where moments do not resolve the smallest
-    eigenvalue. With fewer, they are few enough for :func:`fit_spectrum`.
+    If there are more features than dimensions, moments are used, or triangles if moments do not resolve the smallest
+    eigenvalue. Otherwise the features are few enough for :func:`fit_spectrum`.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def fit_folds(parts: Sequence[Chunks]) -> list[Spectrum]:
     """
     shift = _first_feature(parts[0])
     gathered, extremes = zip(*[_gather(part(), shift) for part in parts], strict=True)
-    # Merged, not the total minus a part: where that part varies far more than the others, their digits would be lost.
+    # Merging loses no digits. Subtracting a part from the total would, if that part varies far more than the others.
     folds = [reduce(merge, others) for others in _leave_one_out(gathered)]
     if min(fold.n for fold in folds) <= shift.size:
         return [fit_spectrum(_stack(others)) for others in _leave_one_out(parts)]
@@ -74,7 +74,7 @@ def _gather(chunks: Iterable[ArrayLike], shift: Array) -> tuple[Moments, Array]:
 
 
 def _eigenvectors(folds: Sequence[Moments]) -> list[Array]:
-    """Return the (D, D) eigenvectors of every fold, largest first; none where their smallest would not be resolved."""
+    """Return the (D, D) eigenvectors of every fold, largest first; an empty list if any smallest is not resolved."""
     bases = []
     for fold in folds:
         values, vectors = linalg.eigh(fold.second, check_finite=False)
@@ -87,7 +87,7 @@ def _eigenvectors(folds: Sequence[Moments]) -> list[Array]:
 def _eigenvectors_by_triangles(
     parts: Sequence[Chunks], gathered: Sequence[Moments], folds: Sequence[Moments]
 ) -> list[Array]:
-    """Return the (D, r) eigenvectors of every fold's components whose variance is not zero to rounding."""
+    """Return the (D, r) eigenvectors of every fold's components whose variance is not zero up to rounding."""
     roots = [triangle(part(), moments) for part, moments in zip(parts, gathered, strict=True)]
     bases = []
     for others, moments, fold in zip(_leave_one_out(roots), _leave_one_out(gathered), folds, strict=True):
@@ -97,7 +97,7 @@ def _eigenvectors_by_triangles(
 
 
 def _sum_squares(parts: Sequence[Chunks], folds: Sequence[Moments], bases: Sequence[Array]) -> list[Array]:
-    """Return per fold the sums over its features of z^2, and its leading and trailing fourth moments, (3, r)."""
+    """Return per fold the sums of z^2 over its features, and the leading and trailing fourth moments, (3, r)."""
     sums = [np.zeros((3, basis.shape[1])) for basis in bases]
     for held_out, part in enumerate(parts):
         for chunk in part():
@@ -115,9 +115,9 @@ def _spectrum(fold: Moments, basis: Array, squares: Array, constant: NDArray[np.
         n=fold.n,
         mean=mean,
         mean_remainder=remainder,
-        # Exactly: rounding must not give a constant feature a variance.
+        # Exactly 0: rounding must not give a constant feature a variance.
         variances=np.where(constant, 0.0, fold.second.diagonal() / fold.n),
-        eigenvalues=squares[0] / fold.n,  # the variances met along the basis: closer than the decomposition's
+        eigenvalues=squares[0] / fold.n,  # variances measured along the basis, more exact than the decomposition's
         eigenvectors=basis,
         fourth_leading=squares[1],
         fourth_trailing=squares[2],

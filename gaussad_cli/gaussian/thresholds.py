@@ -1,7 +1,7 @@
-"""The working point: a threshold for a wanted false-positive rate.
+"""The working point: the threshold for a given false-positive rate.
 
-By the chi-square law (paper section III-B, eq. 7 and 8), or calibrated on normal images that the Gaussian was not
-fitted to: the fifth that every fold leaves out. An image is flagged if its distance is greater than the threshold.
+It follows from the chi-square law (paper section III-B, eq. 7 and 8), or is calibrated on normal images that the
+Gaussian was not fitted to: the fifth that every fold leaves out. Distances above the threshold are flagged.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SIGMAS = (1, 2, 3, 4, 5)  # Table IV
 def target_fpr(sigmas: ArrayLike) -> Array:
     """Return the probability beyond n sigma of a univariate Gaussian, 1 - erf(n / sqrt 2) (Table IV).
 
-    By the survival function: at 5 sigma and beyond, 1 - erf would lose its digits.
+    It is computed by erfc: from 5 sigma on, 1 - erf would lose its digits.
     """
     return np.asarray(special.erfc(np.asarray(sigmas, dtype=np.float64) / np.sqrt(2.0)), dtype=np.float64)
 
@@ -33,7 +33,7 @@ def chi2_threshold(fpr: ArrayLike, dim: int) -> Array:
 def empirical_threshold(held_out: Array, fpr: ArrayLike) -> Array:
     """Return the quantile of held-out normal distances (n,) that a share `fpr` of them exceeds, interpolated.
 
-    Fair on average only for many images: of n it knows no rate below 1/n.
+    It is unbiased only for many images; n images allow rates down to 1/n.
     """
     return np.asarray(np.quantile(held_out, 1.0 - np.asarray(fpr, dtype=np.float64)), dtype=np.float64)
 
@@ -41,11 +41,11 @@ def empirical_threshold(held_out: Array, fpr: ArrayLike) -> Array:
 def gamma_threshold(held_out: Array, fpr: ArrayLike) -> Array:
     """Return the threshold by a gamma distribution fitted to squared held-out distances (n,), by maximum likelihood.
 
-    The chi-square law is one: this frees its dimensions and its scale. It reaches beyond 1/n, on trust.
+    The chi-square law is a gamma law; here its dimension and scale are free. Rates below 1/n are extrapolated.
 
     Returns
     -------
-    NaN where the distances are all alike or zero.
+    The thresholds; NaN if the distances are all equal or one is zero.
     """
     squared = np.square(held_out)
     if not (squared > 0).all() or np.ptp(squared) == 0:
@@ -58,21 +58,21 @@ def conformal_threshold(held_out: Array, fpr: ArrayLike) -> Array:
     """Return the threshold by split conformal prediction.
 
     It is the ceil((n + 1)(1 - fpr))-th smallest of n held-out distances. If a new normal image is exchangeable with the
-    held-out ones, it is flagged with probability `fpr` at most, whatever the distribution and n
-    (Vovk, Gammerman, Shafer 2005). Infinite below ``fpr = 1/(n + 1)``, which n images cannot promise.
+    held-out ones, it is flagged with probability at most `fpr`, for any distribution and any n
+    (Vovk, Gammerman, Shafer 2005). It is infinite for `fpr` below 1/(n + 1), which n images cannot guarantee.
     """
     n, rates = held_out.size, np.asarray(fpr, dtype=np.float64)
-    # Rounded first: (n + 1)(1 - fpr) may be a whole number that floating point misses.
+    # Rounded first: (n + 1)(1 - fpr) may be an integer that floating point just misses.
     rank = np.ceil(np.round((n + 1) * (1.0 - rates), 9)).astype(int)
     ordered = np.append(np.sort(held_out), np.inf)
     return np.asarray(ordered[np.minimum(rank, n + 1) - 1], dtype=np.float64)
 
 
 def cross_conformal_p_values(held_out: Sequence[Array], test: Array) -> Array:
-    """Return each test point's p-value from all folds together (Vovk 2015): flagged at rate `fpr` if p <= fpr.
+    """Return each test point's p-value from all folds together (Vovk 2015); it is flagged at rate `fpr` if p <= fpr.
 
-    Every held-out distance is compared with the test point's by the same fold's Gaussian, so all training images
-    calibrate, down to 1/(N + 1). The proven bound is about 2 `fpr`; what is met is about `fpr`.
+    Every held-out distance is compared with the test point's distance to the same fold's Gaussian, so that all N
+    training images calibrate, for rates down to 1/(N + 1). The proven bound is about 2 `fpr`, the actual rate `fpr`.
 
     Parameters
     ----------

@@ -135,7 +135,7 @@ def test_weights_of_another_family_are_named(gaussad, tiny):
 
 def test_a_link_to_nowhere_is_named(extract, tiny):
     (tiny / "lid/train/good/link.png").symlink_to("nowhere.png")
-    assert_user_error(extract(), "lid/train/good/link.png", "link to nowhere")
+    assert_user_error(extract(), "lid/train/good/link.png", "is a broken link")
 
 
 def test_a_damaged_category_does_not_keep_the_others_from_evaluation(gaussad, extracted):
@@ -187,7 +187,7 @@ def test_tables_before_evaluate_says_what_to_run(gaussad):
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [
-        (("--score", "l1"), ("unknown score 'l1'",)),
+        (("--score", "l1"), ("unknown --score 'l1'",)),
         (("--mode", "ica"), ("unknown mode 'ica'",)),
         (("--mode", "pca", "--var", "1.5"), ("--var 1.5",)),
         (("--var", "0.01"), ("--mode pca or --mode npca",)),

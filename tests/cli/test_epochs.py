@@ -134,8 +134,8 @@ def test_a_preview_shows_the_views_that_extraction_makes(gaussad, bottle):
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [
-        (("extract", "--moments-only"), ("--moments-only goes with --epochs",)),
-        (("extract", "--augmentation", "rules.yaml"), ("--augmentation goes with --epochs",)),
+        (("extract", "--moments-only"), ("--moments-only needs --epochs",)),
+        (("extract", "--augmentation", "rules.yaml"), ("--augmentation needs --epochs",)),
         (("extract", "--epochs", 1, "--augmentation", "gone.yaml"), ("cannot read gone.yaml",)),
         (("extract", "--epochs", 1, "--augmentation", "rules.yaml"), ("unknown key 'rotate'", "rotat")),
         (("augment-preview", "--augmentation", "rules.yaml"), ("unknown key 'rotate'",)),
@@ -151,9 +151,9 @@ def test_options_of_augmentation_that_cannot_be(gaussad, tiny, options, fragment
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [
-        (("--fpr", "0.1"), ("--fpr goes with --threshold",)),
+        (("--fpr", "0.1"), ("--fpr needs --threshold",)),
         (("--threshold", "chi"), ("unknown --threshold 'chi'", "Did you mean chi2?")),
-        (("--threshold", "all", "--fpr", "5"), ("rates lie between 0 and 1",)),
+        (("--threshold", "all", "--fpr", "5"), ("rates must lie between 0 and 1",)),
         (("--epochs", "7"), ("no efficientnet-lite0 features with these options", "epochs 0")),
     ],
 )

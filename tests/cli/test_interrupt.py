@@ -51,7 +51,7 @@ def test_among_the_images(gaussad, tiny, monkeypatch):
     ("command", "where", "fragment"),
     [
         ("fit", "level_spectra", "spectra"),
-        ("evaluate", "score_level", "rows of the categories before"),
+        ("evaluate", "score_level", "The rows of finished categories"),
         ("evaluate", "select_extraction", "--categories"),
     ],
 )

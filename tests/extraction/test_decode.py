@@ -175,5 +175,5 @@ def test_an_image_of_more_pixels_than_the_limit_is_refused_before_they_are_decod
 def test_a_jpeg_of_many_scans_is_refused_before_they_are_decoded(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "MOST_PASSES", 20 * 64 * 64)
     assert decode.decode_pixels(jpeg(scans=20), tmp_path / "x.jpg").shape == (64, 64)
-    with pytest.raises(ImageError, match=r"x\.jpg is a JPEG of more scans"):
+    with pytest.raises(ImageError, match=r"x\.jpg is a JPEG with suspiciously many scans"):
         decode.decode_pixels(jpeg(scans=21), tmp_path / "x.jpg")

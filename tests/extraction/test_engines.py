@@ -267,9 +267,9 @@ def test_auto_is_onnx_on_a_cpu_and_torch_on_cuda(monkeypatch, options, cuda, exp
         (("tensorrt", "auto", "fp32"), "unknown --engine 'tensorrt'. Known: auto, onnx, torch"),
         (("auto", "gpu", "fp32"), "unknown --device 'gpu'"),
         (("auto", "auto", "fp16"), "unknown --precision 'fp16'"),
-        (("auto", "cuda", "fp32"), "no CUDA device here"),
+        (("auto", "cuda", "fp32"), "torch finds no CUDA device. Use --device cpu"),
         (("onnx", "cpu", "bf16"), "--engine torch for bf16"),
-        (("auto", "cpu", "tf32"), "tf32 is CUDA's"),
+        (("auto", "cpu", "tf32"), "tf32 needs CUDA"),
     ],
 )
 def test_options_that_do_not_go_together_are_an_error(monkeypatch, options, message):
@@ -306,7 +306,7 @@ def test_several_backbones_in_one_go(gaussad, tiny):
     assert gaussad("run", "--data", tiny, *both, *some).code == 0
     assert set(read_metrics(Path("results"), None)["backbone"]) == {"efficientnet-lite0", "efficientnet-lite1"}
     refused = gaussad("extract", "--data", tiny, *both, "--weights", "x.pth")
-    assert_user_error(refused, "--weights is one backbone's file")
+    assert_user_error(refused, "--weights is the file of a single backbone")
 
 
 def test_an_interruption_ends_with_a_line_on_how_to_go_on(gaussad, tiny, monkeypatch):

@@ -198,7 +198,7 @@ def test_an_image_that_changes_between_two_readings_for_its_epochs_is_named_and_
     )
     with monkeypatch.context() as patched:
         patched.setattr(pipeline, "read_squares", changing(pipeline.read_squares))
-        with pytest.raises(ImageError, match=r"003\.png changed while"):
+        with pytest.raises(ImageError, match=r"003\.png changed during the extraction"):
             extractor(category, lambda _: None)
     folder = store.split_folder(tmp_path / "cache", "tiny", recipe, "knob", "train")
     assert not (folder / store.MANIFEST).exists()

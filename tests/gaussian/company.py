@@ -12,7 +12,7 @@ from gaussad_cli.comparators.gmm import fit_gmm, score_gmm
 from gaussad_cli.comparators.knn import score_knn
 from gaussad_cli.comparators.ocsvm import fit_ocsvm, score_ocsvm
 from gaussad_cli.detector.model import combine, fit_level
-from gaussad_cli.evaluation.scorings import PAPER_SCORINGS, Fold, Scoring, score_all, weigh_levels
+from gaussad_cli.evaluation.scorings import PAPER_SCORINGS, Fold, Scoring, combine_levels, score_all
 from gaussad_cli.gaussian.spectrum import fit_spectrum
 
 Score = Callable[[np.ndarray], np.ndarray]
@@ -30,7 +30,7 @@ def scores(train: np.ndarray, comparators: bool) -> Iterator[tuple[str, Score]]:
     model = fit_level(1, train)
     yield "detector", model.score
     yield "detector, nine levels", lambda y: combine({k: model.score(y) * 1.1**k for k in range(9)})
-    yield "sum", lambda y: weigh_levels(Scoring("l2"), 2 * score_all(fold, y, PAPER_SCORINGS), None).distance
+    yield "sum", lambda y: combine_levels(Scoring("l2"), 2 * score_all(fold, y, PAPER_SCORINGS), None).distance
     if not comparators:
         return
     yield "knn", lambda y: score_knn(train, y, 5)
