@@ -131,4 +131,4 @@ def _check_there(path: Path, rows: Iterable[tuple[int, dict[str, str]]]) -> None
         except ValueError:  # a name that no file can have
             exists = False
         if not exists:
-            raise UserError(f"{path}, line {number}: there is no file {path.parent / row['path']!s:.200}.")
+            raise UserError(f"{path}, line {number}: no file {path.parent / row['path']!s:.200}.")

@@ -112,7 +112,7 @@ def _read_plain(folder: Path, manifest: store.Manifest, level: int, dim: int) ->
     features = store.read_features(folder, manifest, level)
     if features.shape[1] != dim:
         raise UserError(
-            f"{folder}: level {level} has {features.shape[1]} features here, but its spectra have {dim}. "
+            f"{folder}: level {level} has {features.shape[1]} features here and {dim} where it was fitted. "
             "Run gaussad extract again, or fix the features if they were made elsewhere."
         )
     return features

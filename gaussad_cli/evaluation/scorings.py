@@ -173,7 +173,7 @@ def _choose_mahalanobis(setting: Setting) -> tuple[Compression, str]:
 
 def _choose_ocsvm(setting: Setting) -> tuple[Compression, str]:
     if setting.mode not in (None, "all", NYSTROEM):
-        raise UserError(f"unknown --mode '{setting.mode}' for ocsvm. Known: all (exact), {NYSTROEM}.")
+        raise UserError(f"unknown mode '{setting.mode}' of ocsvm. Known: all (exact), {NYSTROEM}.")
     return NO_COMPRESSION, NYSTROEM if setting.mode == NYSTROEM else ""
 
 
@@ -223,7 +223,7 @@ def choose_scorings(score: str | None, setting: Setting) -> tuple[Scoring, ...]:
         return PAPER_SCORINGS
     name = score or MAHALANOBIS
     if name not in SCORES:
-        raise UserError(f"unknown --score '{name}'.{did_you_mean(name, SCORES)} Known: {', '.join(SCORES)}.")
+        raise UserError(f"unknown score '{name}'.{did_you_mean(name, SCORES)} Known: {', '.join(SCORES)}.")
     for option, value in vars(setting).items():
         if value is not None and option not in SCORES[name].options and (option, value) != ("mode", "all"):
             owners = [other for other, entry in SCORES.items() if option in entry.options]

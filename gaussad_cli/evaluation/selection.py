@@ -66,7 +66,7 @@ def select_categories(extraction: Extraction, chosen: Sequence[str] | None) -> l
         if name not in complete:
             raise UserError(
                 f"category '{name}' is not extracted in {extraction.folder}.{did_you_mean(name, complete)} "
-                f"Available: {', '.join(complete)}."
+                f"There are: {', '.join(complete)}."
             )
     return [name for name in complete if chosen is None or name in chosen]
 

@@ -187,7 +187,7 @@ def test_tables_before_evaluate_says_what_to_run(gaussad):
 @pytest.mark.parametrize(
     ("options", "fragments"),
     [
-        (("--score", "l1"), ("unknown --score 'l1'",)),
+        (("--score", "l1"), ("unknown score 'l1'",)),
         (("--mode", "ica"), ("unknown mode 'ica'",)),
         (("--mode", "pca", "--var", "1.5"), ("--var 1.5",)),
         (("--var", "0.01"), ("--mode pca or --mode npca",)),
