@@ -181,7 +181,7 @@ def test_of_many_problems_the_first_three_are_told_and_the_others_counted(cache)
 
 
 def test_lee_et_al_need_several_levels(cache):
-    with pytest.raises(UserError, match="--score ood weighs levels, and of 'knob' there is only level 1"):
+    with pytest.raises(UserError, match="--score ood weighs levels, but 'knob' has only level 1"):
         evaluate(cache, OOD, levels="1")
 
 

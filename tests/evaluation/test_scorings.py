@@ -182,7 +182,7 @@ def test_the_nystroem_mode_ranks_nearly_as_the_exact_one_class_svm():
 
 def test_a_kernel_that_does_not_fit_is_an_error_that_names_the_other_mode(monkeypatch):
     monkeypatch.setattr(ocsvm.fit_ocsvm, "__defaults__", (10, *ocsvm.fit_ocsvm.__defaults__[1:]))
-    with pytest.raises(UserError, match="does not fit the exact one-class SVM: use --mode nystroem"):
+    with pytest.raises(UserError, match="too many for the exact one-class SVM: use --mode nystroem"):
         score(Scoring("ocsvm"), draw(20, 6), draw(7, 6))
 
 
