@@ -65,10 +65,11 @@ def predict(
 
 
 def _summarise(counts: dict[str, int], fail_on_anomaly: bool) -> None:
-    from gaussad_cli.detector.predict import ANOMALOUS, ERROR
+    from gaussad_cli.detector.predict import ANOMALOUS, ERROR, NORMAL, describe_counts
 
-    note(", ".join(f"{n} {decision}" for decision, n in counts.items() if n) or "no image.")
+    note(describe_counts(counts))
     if counts[ERROR]:
-        raise UserError(f"{counts[ERROR]} of {sum(counts.values())} files could not be scored: see their rows.")
+        n_files = counts[NORMAL] + counts[ANOMALOUS] + counts[ERROR]
+        raise UserError(f"{counts[ERROR]} of {n_files} files could not be scored: see their rows.")
     if fail_on_anomaly and counts[ANOMALOUS]:
         raise typer.Exit(ANOMALY_FOUND)

@@ -67,7 +67,10 @@ def detector(
         typer.Option("--csv", help="Take the images from a list with columns path, label, split, category."),
     ] = None,
     category: Annotated[Optional[str], typer.Option(help="Category of --data, or of --csv if it has several.")] = None,
-    fpr: Annotated[float, typer.Option(help="Wanted false-positive rate.")] = 0.01,
+    fpr: Annotated[
+        Optional[float],
+        typer.Option(help="Wanted false-positive rate.  [default: 0.01, or the lowest that fewer images allow]"),
+    ] = None,
     auto: Annotated[
         bool,
         typer.Option("--auto", help="Choose backbone, level and mode by how well anomalous images stand out."),

@@ -16,6 +16,10 @@ def update(
     out: Annotated[
         Optional[Path], typer.Option(help="Model file to write.  [default: the one that is updated]")
     ] = None,
+    allow_anomalous: Annotated[
+        bool,
+        typer.Option("--allow-anomalous", help="Add the images even if too many of them are beyond the threshold."),
+    ] = False,
     weights: Weights = None,
     engine: Engine = "auto",
     device: Device = "auto",
@@ -26,23 +30,26 @@ def update(
 ) -> None:
     """Add normal images to a model without the old ones: its Gaussian becomes that of training on all images.
 
-    The distances of the new images to the old model join the calibration. Images that the model has already are left
-    out.
+    So does its threshold. Images that the model has already are left out. If more of the new images are beyond the old
+    threshold than normal images would be by chance, nothing is changed, unless --allow-anomalous is given.
 
     Example: gaussad update screw.gaussad --normal screws/good-of-today
     """
     from gaussad_cli.detector.container import read_model, write_model
     from gaussad_cli.detector.look import open_network_of
-    from gaussad_cli.detector.update import add_images
+    from gaussad_cli.detector.update import add_images, name_some
     from gaussad_cli.extraction.engine import Compute
 
     old = read_model(model)
     network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
-    new, known = add_images(old, network, normal)
-    write_model(out or model, new)
+    done = add_images(old, network, normal, allow_anomalous)
+    if done.added or out is not None:
+        write_model(out or model, done.model)
+    now, before = done.model.calibration, old.calibration
     note(
-        f"{len(new.hashes) - len(old.hashes)} images added, {known} were in the model already, {new.levels[0].n} in "
-        f"all. Threshold {new.calibration.threshold:.6g} (it was {old.calibration.threshold:.6g}) for a false-positive "
-        f"rate of {new.calibration.fpr:g}."
+        f"{done.added} images added, {done.known} were in the model already, {done.model.levels[0].n} in all. "
+        f"Threshold {now.threshold:.6g} (it was {before.threshold:.6g}) for a false-positive rate of {now.fpr:.3g}."
     )
+    if done.beyond:
+        note(f"{len(done.beyond)} of them were beyond the old threshold: {name_some(done.beyond)}.")
     typer.echo(out or model)

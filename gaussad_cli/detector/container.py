@@ -1,9 +1,9 @@
 """The model file: safetensors with JSON in its header, and a digest of everything. Nothing in it is ever executed.
 
-A file holds float64 arrays per level (``7.mean``, ``7.eigenvectors``, ...), the distances of the calibration, and the
-leading bytes of the SHA-256 of every image. In the header, ``gaussad`` is JSON with everything that is not an array,
-and ``sha256`` is the digest of both. The digest finds accidents. It does not protect against forgery: whoever can
-change a value can change the digest, or the threshold, too.
+A file holds arrays per level (``7.mean``, ``7.eigenvectors``, ..., float64, and ``7.features`` of its images, float32),
+the distances of the calibration, and the leading bytes of the SHA-256 of every image. In the header, ``gaussad`` is
+JSON with everything that is not an array, and ``sha256`` is the digest of both. The digest finds accidents. It does not
+protect against forgery: whoever can change a value can change the digest, or the threshold, too.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ from gaussad_cli.gaussian.compression import Compression
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-SCHEMA = 1
+SCHEMA = 2
+_OLDER = 1  # without the features of the images
 MOST_HEADER = 1_000_000  # bytes; the header of a model of nine levels has 5,000
 MOST_BYTES = 4_000_000_000  # the nine levels of EfficientNet-B7 have 0.2 GB
-_ARRAYS = ("mean", "mean_remainder", "variances", "eigenvalues", "eigenvectors", "third")
+_ARRAYS = ("mean", "mean_remainder", "variances", "eigenvalues", "eigenvectors")
 _HASH_BYTES = HASH_DIGITS // 2
 Arrays = dict[str, NDArray[Any]]
 
@@ -47,8 +48,10 @@ def write_model(path: Path, model: Model) -> None:
     arrays: Arrays = {"calibration": model.calibration.distances}
     arrays["hashes"] = np.frombuffer(bytes.fromhex("".join(model.hashes)), np.uint8).reshape(-1, _HASH_BYTES)
     for level in model.levels:
-        values = {**vars(level.spectrum), "third": level.third}
+        values = vars(level.spectrum)
         arrays |= {f"{level.level}.{name}": np.ascontiguousarray(values[name]) for name in _ARRAYS}
+        if level.features is not None:
+            arrays[f"{level.level}.features"] = np.ascontiguousarray(level.features)
     text = json.dumps(_describe(model), sort_keys=True, allow_nan=False)
     content = save(arrays, {"gaussad": text, "sha256": _digest(text, arrays)})
     write_whole(path, lambda file: file.write(content))
@@ -65,7 +68,6 @@ def _describe(model: Model) -> dict[str, Any]:
                 "n": level.n,
                 "compression": dataclasses.asdict(level.compression),
                 "shrinkage": dataclasses.asdict(level.shrinkage),
-                "fourth": level.fourth,
             }
             for level in model.levels
         ],
@@ -95,7 +97,7 @@ def read_model(path: Path) -> Model:
         metadata = _metadata(content)
         text = metadata["gaussad"]
         described = json.loads(text, parse_constant=_refuse)
-        if described["schema"] != SCHEMA:
+        if described["schema"] not in (SCHEMA, _OLDER):
             raise UserError(_other_version(path, described))
         arrays = load(content)
         if _digest(text, arrays) != metadata["sha256"]:
@@ -157,10 +159,12 @@ def _level(described: Mapping[str, Any], arrays: Arrays) -> LevelModel:
     dim, rank = arrays[f"{number}.mean"].size, arrays[f"{number}.eigenvalues"].size
     shapes = dict.fromkeys(_ARRAYS, (dim,)) | {"eigenvalues": (rank,), "eigenvectors": (dim, rank)}
     own = {name: _checked(arrays, f"{number}.{name}", shape) for name, shape in shapes.items()}
-    third = own.pop("third")
+    features = None
+    if f"{number}.features" in arrays:
+        features = _checked(arrays, f"{number}.features", (described["n"], dim), np.float32)
     spectrum = Spectrum(described["n"], **own, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
     shrinkage, compression = Shrinkage(**described["shrinkage"]), Compression(**described["compression"])
-    return LevelModel(number, spectrum, shrinkage, compression, third, described["fourth"])
+    return LevelModel(number, spectrum, shrinkage, compression, features)
 
 
 def _checked(arrays: Arrays, name: str, shape: tuple[int | None, ...], dtype: type = np.float64) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
+from threadpoolctl import threadpool_limits
 
 from gaussad_cli.backbones.resolve import NetworkOptions
-from gaussad_cli.datasets.folds import N_FOLDS, held_out_parts, training_folds
 from gaussad_cli.datasets.own import OwnImages
 from gaussad_cli.detector.container import read_model, write_model
 from gaussad_cli.detector.look import open_network_of
@@ -23,8 +24,11 @@ from gaussad_cli.detector.train import DEFAULT_BACKBONE, DetectorOptions, train_
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import AUTO
 from gaussad_cli.gaussian.compression import Compression, choose_compression
+from gaussad_cli.gaussian.leave_one_out import leave_one_out
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import conformal_threshold
+
+_FEWEST = 5  # samples of which one at a time can be left out
 
 CACHE = Path("cache")  # as on the command line: exported graphs are kept here
 
@@ -62,7 +66,7 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit to normal samples (n, D), and calibrate the threshold on samples held out.
 
         With fewer samples than `fpr` needs (1/fpr - 1), the threshold is the greatest distance of a held-out sample.
-        With fewer than ten samples, none is held out, and the distances of the samples themselves are used.
+        With fewer than five samples, none is held out, and the distances of the samples themselves are used.
 
         Raises
         ------
@@ -73,7 +77,7 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"fpr must lie between 0 and 1, got {self.fpr}")
         compression = choose_compression(self.mode, self.var)
         x = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        self.level_ = fit_level(0, x, compression)
+        self.level_ = replace(fit_level(0, x, compression), features=None)  # nobody adds samples to it
         if self.level_.spectrum.rank == 0:
             raise ValueError("the samples are all alike: there is no variance to fit to")
         distances = self._held_out(x, compression)
@@ -82,12 +86,12 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _held_out(self, x: Array, compression: Compression) -> Array:
-        if len(x) < 2 * N_FOLDS:
+        if len(x) < _FEWEST:
             return self.level_.score(x)
-        parts = zip(training_folds(len(x)), held_out_parts(len(x)), strict=True)
-        distances = [fit_level(0, x[fitted], compression).score(x[rest]) for fitted, rest in parts]
-        whole = np.concatenate(distances)
-        return whole[np.isfinite(whole)] if np.isfinite(whole).any() else self.level_.score(x)
+        with threadpool_limits(1, user_api="blas"):
+            distances = leave_one_out(x, compression)
+        finite = distances[np.isfinite(distances)]
+        return finite if finite.size else self.level_.score(x)
 
     def score_samples(self, X: ArrayLike) -> Array:  # noqa: N803
         """Return the negated Mahalanobis distances of samples (m, D), (m,): the lower, the more abnormal."""

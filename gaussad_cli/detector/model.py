@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,10 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from gaussad_cli.gaussian import distances
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
-from gaussad_cli.gaussian.moments import Array, centre
+from gaussad_cli.gaussian.leave_one_out import leave_one_out
+from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.rows import mean_of
 from gaussad_cli.gaussian.shrinkage import Shrinkage, shrink
 from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
+from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 HASH_DIGITS = 16  # leading hexadecimal digits of an image's SHA-256 that a model keeps
 
@@ -49,7 +51,7 @@ class BackboneIdentity:
 
 @dataclass(frozen=True)
 class LevelModel:
-    """The Gaussian of one level, fitted to n images, and the sums that are needed to add images later.
+    """The Gaussian of one level, fitted to n images, and their features, with which images can be added later.
 
     Attributes
     ----------
@@ -57,16 +59,14 @@ class LevelModel:
     spectrum : of the n images. Its fourth moments are empty, because the shrinkage that they give is already known
     shrinkage : of the kept components
     compression : says which components are kept
-    third : (D,), the sum over images of |y|^2 y, with y the deviation from the mean
-    fourth : the sum over images of |y|^4
+    features : (n, D) float32 of the n images; None in files of gaussad models that did not keep them
     """
 
     level: int
     spectrum: Spectrum
     shrinkage: Shrinkage
     compression: Compression
-    third: Array
-    fourth: float
+    features: NDArray[np.float32] | None = None
 
     @property
     def n(self) -> int:
@@ -90,12 +90,32 @@ def fit_level(level: int, features: NDArray[Any], compression: Compression = NO_
     """
     with threadpool_limits(1, user_api="blas"):
         spectrum = fit_spectrum(features)
-        _, _, deviations = centre(features)
-        squared = np.square(deviations).sum(axis=1)
-        third, fourth = squared @ deviations, float(squared @ squared)
     # Without fourth moments, shrinking the spectrum again is an error, not a wrong number.
     kept = replace(spectrum, fourth_leading=np.zeros(0), fourth_trailing=np.zeros(0))
-    return LevelModel(level, kept, shrink(spectrum, compression), compression, third, fourth)
+    return LevelModel(level, kept, shrink(spectrum, compression), compression, np.asarray(features, np.float32))
+
+
+def fit_levels(features: Mapping[int, NDArray[Any]], compression: Compression) -> tuple[LevelModel, ...]:
+    """Fit a Gaussian per level to features, level -> (n, D); see :func:`fit_level`."""
+    return tuple(fit_level(level, rows, compression) for level, rows in sorted(features.items()))
+
+
+def calibrate(levels: Sequence[LevelModel], fpr: float) -> Calibration:
+    """Calibrate a model on its own images, each at its distance from the Gaussians of all others.
+
+    Raises
+    ------
+    ValueError
+        If a level does not hold the features of its images.
+    """
+    distances = {}
+    for level in levels:
+        if level.features is None:
+            raise ValueError(f"level {level.level} holds no features")
+        with threadpool_limits(1, user_api="blas"):
+            distances[level.level] = leave_one_out(level.features, level.compression)
+    held_out = combine(distances)
+    return Calibration(np.sort(held_out), fpr, float(conformal_threshold(held_out, fpr)), held_out)
 
 
 @dataclass(frozen=True)
@@ -107,11 +127,13 @@ class Calibration:
     distances : (k,), ascending
     fpr : the wanted false-positive rate
     threshold : an image is anomalous if its distance is greater
+    by_image : (n,) the same distances in the order of the images; None where the model was read from a file
     """
 
     distances: Array
     fpr: float
     threshold: float
+    by_image: Array | None = None
 
     def p_values(self, distance: Array) -> Array:
         """Return, for each distance (m,), the share of normal images that are at least as far out, (m,).

@@ -10,7 +10,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,8 @@ from gaussad_cli.files import write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 FORMATS = ("csv", "json")
+FAR = "far"  # in the counts
+_ENOUGH, _MOST = 5, 0.9  # images, and their share, from which on all of them are of another kind
 NORMAL, ANOMALOUS, ERROR = "normal", "anomalous", "error"
 _INTERVAL = 0.5  # seconds between two looks at a watched folder
 
@@ -115,9 +117,10 @@ def predict_files(
 
     Returns
     -------
-    How many files there were of each decision.
+    How many files there were of each decision, and "far" of those that are far beyond all normal images.
     """
-    counts, root = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0}, files.root
+    counts, root = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0, FAR: 0}, files.root
+    far = far_out(model)
     # A caller that waits for every answer before it sends the next path must get it.
     one_by_one = files.watched is not None or (files.arguments == ("-",) and network.compute.batch_size == 1)
     # Rows on the same terminal show the progress already.
@@ -130,8 +133,30 @@ def predict_files(
                 if output.copies is not None:
                     copy_file(output.copies, prediction, root)
                 counts[prediction.decision] += 1
+                counts[FAR] += prediction.score is not None and prediction.score > far
             bar.update(len(batch))
     return counts
+
+
+def far_out(model: Model) -> float:
+    """Return the distance beyond which an image has little in common with those that a model was trained on.
+
+    Twice as far beyond the farthest held-out normal image as that is beyond the median one.
+    """
+    median, farthest = np.median(model.calibration.distances), model.calibration.distances.max()
+    return float(farthest + 2.0 * (farthest - median))
+
+
+def describe_counts(counts: Mapping[str, int]) -> str:
+    """Say how many files there were of each decision, and if they hardly belong to the model."""
+    scored = counts[NORMAL] + counts[ANOMALOUS]
+    text = ", ".join(f"{counts[name]} {name}" for name in (NORMAL, ANOMALOUS, ERROR) if counts[name]) or "no image."
+    if scored >= _ENOUGH and counts[FAR] > _MOST * scored:
+        text += (
+            f". {counts[FAR]} of {scored} images are far beyond all normal ones: these are not what the model was "
+            "trained on. Check the product, the camera, the light and the framing."
+        )
+    return text
 
 
 def predict(model: Model, images: list[ImageFeatures], threshold: float) -> list[Prediction]:

@@ -11,20 +11,31 @@ import numpy as np
 from gaussad_cli import __version__
 from gaussad_cli.backbones.registry import Backbone, format_levels
 from gaussad_cli.backbones.resolve import NetworkOptions, check
-from gaussad_cli.datasets.folds import N_FOLDS, held_out_parts, training_folds
 from gaussad_cli.datasets.own import OwnImages
 from gaussad_cli.detector.look import OpenNetwork, look_at_all, open_network
-from gaussad_cli.detector.model import HASH_DIGITS, BackboneIdentity, Calibration, LevelModel, Model, combine, fit_level
+from gaussad_cli.detector.model import (
+    HASH_DIGITS,
+    BackboneIdentity,
+    Calibration,
+    LevelModel,
+    Model,
+    calibrate,
+    combine,
+    fit_levels,
+)
+from gaussad_cli.detector.update import name_some
 from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.evaluation.metrics import auroc, exceedance
 from gaussad_cli.extraction.engine import Compute
 from gaussad_cli.extraction.store import Features
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.moments import Array
-from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 DEFAULT_BACKBONE = "efficientnet-b4"
+DEFAULT_FPR = 0.01
 DEFAULT_LEVEL = 7  # the paper's best single level (Table I)
+_FEW_BEYOND = 3  # images that a threshold rests on, below which it says little
+FEWEST = 5  # images that anything can be learnt from
 AUTO_MODES = (NO_COMPRESSION, Compression("npca", 0.01))
 
 
@@ -35,11 +46,15 @@ class DetectorOptions:
     Attributes
     ----------
     compression : which principal components are kept
-    fpr : wanted false-positive rate
+    fpr : wanted false-positive rate; None: 0.01, or the lowest rate that so few images can be calibrated for
     """
 
     compression: Compression = NO_COMPRESSION
-    fpr: float = 0.01
+    fpr: float | None = None
+
+    def rate(self, n: int) -> float:
+        """Return the false-positive rate of a model of n images."""
+        return max(DEFAULT_FPR, 1.0 / (n + 1)) if self.fpr is None else self.fpr
 
 
 @dataclass(frozen=True)
@@ -49,18 +64,19 @@ class TrainingFeatures:
     Attributes
     ----------
     normal, anomalous : level -> (n, D)
-    hashes : of the normal images, as a model keeps them
+    hashes, paths : of the normal images; hashes as a model keeps them
     """
 
     normal: Mapping[int, Features]
     anomalous: Mapping[int, Features]
     hashes: tuple[str, ...]
+    paths: tuple[Path, ...]
 
     def only(self, levels: Sequence[int]) -> TrainingFeatures:
         """Return the features of these levels only."""
         normal = {level: rows for level, rows in self.normal.items() if level in levels}
         anomalous = {level: rows for level, rows in self.anomalous.items() if level in levels}
-        return TrainingFeatures(normal, anomalous, self.hashes)
+        return TrainingFeatures(normal, anomalous, self.hashes, self.paths)
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,7 @@ class TrainedDetector:
     auroc : of anomalous against held-out normal images, in [0, 1]; None without anomalous images
     tpr : share of the anomalous images beyond the threshold, in [0, 1]; None without anomalous images
     duplicates : normal images that are copies of other ones
+    outliers : normal images that lie far beyond the others, the farthest first
     candidates : (name, AUROC) of everything that :func:`train_best_detector` chose from, best first
     """
 
@@ -79,6 +96,7 @@ class TrainedDetector:
     auroc: float | None
     tpr: float | None
     duplicates: int
+    outliers: tuple[Path, ...] = ()
     candidates: tuple[tuple[str, float], ...] = ()
 
 
@@ -86,11 +104,10 @@ class TrainedDetector:
 def train_detector(
     images: OwnImages, network: NetworkOptions, options: DetectorOptions, compute: Compute, cache: Path
 ) -> TrainedDetector:
-    """Fit a model to all normal images, and calibrate its threshold by cross-validation.
+    """Fit a model to all normal images, and calibrate its threshold on the same images.
 
-    Five Gaussians, each fitted to four fifths of the images, score the fifth that they have not seen; all n distances
-    calibrate the threshold. These Gaussians come from fewer images than the model's own, so the false-positive rate is
-    approximate. With all components kept, the distances tend to be larger, and false alarms to be fewer than wanted.
+    Each image is scored by the Gaussians of all others, which have not seen it; these n distances calibrate the
+    threshold. See :mod:`gaussad_cli.gaussian.leave_one_out`.
 
     Parameters
     ----------
@@ -109,7 +126,7 @@ def train_detector(
 
 @interruptible("interrupted: no model was written. Run the same command again.")
 def train_best_detector(
-    images: OwnImages, networks: Sequence[NetworkOptions], fpr: float, compute: Compute, cache: Path
+    images: OwnImages, networks: Sequence[NetworkOptions], fpr: float | None, compute: Compute, cache: Path
 ) -> TrainedDetector:
     """Train with the backbone, level (or mean of levels) and mode that best tell held-out normal images and anomalies.
 
@@ -146,19 +163,19 @@ def default_levels(backbone: Backbone) -> str:
     return str(min(DEFAULT_LEVEL, max(1, backbone.n_levels - 1)))
 
 
-def check_rate(fpr: float, n: int) -> None:
-    """Check that n images are enough to calibrate a threshold for the wanted false-positive rate.
+def check_rate(fpr: float | None, n: int) -> None:
+    """Check that n images are enough to calibrate a threshold for the wanted false-positive rate, if one is given.
 
     Raises
     ------
     UserError
         If they are too few, or the rate does not lie between 0 and 1.
     """
-    if not 0.0 < fpr < 1.0:
+    if fpr is not None and not 0.0 < fpr < 1.0:
         raise UserError(f"--fpr {fpr:g}: a rate lies between 0 and 1, such as 0.01 for one false alarm in a hundred.")
-    if n < N_FOLDS:
-        raise UserError(f"{n} normal images are too few: {N_FOLDS} folds need at least {N_FOLDS}.")
-    if fpr < 1.0 / (n + 1):
+    if n < FEWEST:
+        raise UserError(f"{n} normal images are too few: give at least {FEWEST}.")
+    if fpr is not None and fpr < 1.0 / (n + 1):
         needed = int(np.ceil(round(1.0 / fpr - 1.0, 9)))
         raise UserError(
             f"--fpr {fpr:g}: {lowest_rate(n)}. Give at least {needed} normal images, or allow a larger rate."
@@ -190,7 +207,7 @@ def collect_features(images: OwnImages, network: OpenNetwork) -> TrainingFeature
         {level: np.stack([image.features[level] for image in part]) for level in network.engine.levels} if part else {}
         for part in (seen[:n], seen[n:])
     )
-    return TrainingFeatures(normal, anomalous, tuple(hashes[:n]))
+    return TrainingFeatures(normal, anomalous, tuple(hashes[:n]), tuple(images.normal))
 
 
 def _check_labels(paths: Sequence[Path], hashes: Sequence[str], n: int) -> None:
@@ -204,19 +221,19 @@ def _check_labels(paths: Sequence[Path], hashes: Sequence[str], n: int) -> None:
 
 
 def _fit(features: TrainingFeatures, identity: BackboneIdentity, options: DetectorOptions) -> TrainedDetector:
-    compression, n = options.compression, len(features.hashes)
-    levels = tuple(fit_level(level, rows, compression) for level, rows in sorted(features.normal.items()))
+    n = len(features.hashes)
+    levels = fit_levels(features.normal, options.compression)
     _check_variance(levels)
-    held_out = np.concatenate([distances for distances, _ in _by_fold(features, compression)])
-    threshold = float(conformal_threshold(held_out, options.fpr))
-    calibration = Calibration(np.sort(held_out), options.fpr, threshold)
-    provenance = {"gaussad": __version__, "images": n, "folds": N_FOLDS, "updates": 0}
+    fpr = options.rate(n)
+    calibration = calibrate(levels, fpr)
+    provenance = {"gaussad": __version__, "images": n, "updates": 0}
     model = Model(identity, levels, calibration, provenance, features.hashes)
     separated = tpr = None
     if features.anomalous:
-        separated = separation(features, compression)
-        tpr = float(exceedance(model.score(features.anomalous), np.array([threshold]))[0])
-    return TrainedDetector(model, separated, tpr, n - len(set(features.hashes)))
+        separated = separation(features, options.compression)
+        tpr = float(exceedance(model.score(features.anomalous), np.array([calibration.threshold]))[0])
+    far = outliers(calibration.by_image) if calibration.by_image is not None else []
+    return TrainedDetector(model, separated, tpr, n - len(set(features.hashes)), tuple(features.paths[i] for i in far))
 
 
 def _check_variance(levels: Sequence[LevelModel]) -> None:
@@ -225,27 +242,27 @@ def _check_variance(levels: Sequence[LevelModel]) -> None:
             raise UserError(f"the normal images are all alike at level {level.level}: there is nothing to learn from.")
 
 
-def _by_fold(features: TrainingFeatures, compression: Compression) -> list[tuple[Array, Array]]:
-    """Return, per fold, the distances of the held-out normal images, and of the anomalous ones."""
-    n, folds = len(features.hashes), []
-    for fitted, rest in zip(training_folds(n), held_out_parts(n), strict=True):
-        held_out, anomalous = {}, {}
-        for level, rows in sorted(features.normal.items()):
-            gaussian = fit_level(level, rows[fitted], compression)
-            held_out[level] = gaussian.score(rows[rest])
-            if features.anomalous:
-                anomalous[level] = gaussian.score(features.anomalous[level])
-        folds.append((combine(held_out), combine(anomalous) if anomalous else np.zeros(0)))
-    return folds
+def outliers(distances: Array) -> list[int]:
+    """Return which of the held-out distances (n,) lie far beyond the others, the farthest first.
+
+    By the outer fence of a box plot (Tukey 1977): more than three times the interquartile range beyond the upper
+    quartile.
+    """
+    low, high = np.quantile(distances, [0.25, 0.75])
+    far = np.flatnonzero(distances > high + 3.0 * (high - low))
+    return [int(i) for i in far[np.argsort(-distances[far])]]
 
 
 def separation(features: TrainingFeatures, compression: Compression) -> float:
-    """Return the AUROC of anomalous against held-out normal images, averaged over folds, in [0, 1]."""
-    values = [
-        auroc(np.concatenate([normal, anomalous]), np.repeat([False, True], [normal.size, anomalous.size]))
-        for normal, anomalous in _by_fold(features, compression)
-    ]
-    return float(np.mean(values))
+    """Return the AUROC of anomalous against normal images, in [0, 1].
+
+    Every normal image is at its distance from the Gaussians of all others, every anomalous one from those of all.
+    """
+    levels = fit_levels(features.normal, compression)
+    normal = calibrate(levels, 0.5).distances
+    anomalous = combine({level.level: level.score(features.anomalous[level.level]) for level in levels})
+    labels = np.repeat([False, True], [normal.size, anomalous.size])
+    return auroc(np.concatenate([normal, anomalous]), labels)
 
 
 def describe_training(trained: TrainedDetector) -> str:
@@ -259,12 +276,16 @@ def describe_training(trained: TrainedDetector) -> str:
             f"shrinkage {level.shrinkage.intensity:.4f}"
             for level in model.levels
         ),
-        f"threshold {calibration.threshold:.6g} for a false-positive rate of {calibration.fpr:g}: "
+        f"threshold {calibration.threshold:.6g} for a false-positive rate of {calibration.fpr:.3g}: "
         f"about {1000 * calibration.fpr:.0f} false alarms in 1000 images like these",
-        "Calibrated by cross-validation: each image is scored by a model that has not seen it. These models are "
-        f"trained on {N_FOLDS - 1}/{N_FOLDS} of the images, so the rate is approximate, not guaranteed.",
-        f"{lowest_rate(calibration.distances.size)}.",
+        "Each image was scored by a model of all others, which had not seen it. That calibrates the threshold.",
+        *_describe_power(calibration),
     ]
+    if trained.outliers:
+        lines.append(
+            f"{len(trained.outliers)} training images lie far beyond the others: {name_some(trained.outliers)}. If "
+            "they are defective, remove them and train again: they make room for defects like theirs."
+        )
     if trained.duplicates:
         lines.append(
             f"{trained.duplicates} images are copies of others, but the calibration counts them as new: remove them"
@@ -278,3 +299,19 @@ def describe_training(trained: TrainedDetector) -> str:
         lines.append("Chosen from these by AUROC in %. It has seen the anomalous images, so its AUROC is optimistic:")
         lines += [f"  {100 * value:5.1f}  {name}" for name, value in trained.candidates]
     return "\n".join(lines)
+
+
+def _describe_power(calibration: Calibration) -> list[str]:
+    """Say how far out an image must be to be flagged, and how much that rests on single images."""
+    k, threshold = calibration.distances.size, calibration.threshold
+    beyond = int((calibration.distances >= threshold).sum())
+    lines = [
+        f"{lowest_rate(k)}. An image is anomalous from {threshold / np.median(calibration.distances):.2f} times the "
+        "median distance of normal ones on."
+    ]
+    if beyond < _FEW_BEYOND:
+        lines.append(
+            f"The threshold rests on the {beyond} farthest of {k} images: it may be too high to find small defects, "
+            "and other images would give another one. More images, or a larger --fpr, make it surer."
+        )
+    return lines

@@ -1,54 +1,96 @@
-"""Adding images to a model from its stored moments: the Gaussian is the one that a fit to all images would give."""
+"""Adding images to a model: it becomes the model of a fit to all of its images, old and new."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import linalg
+from scipy import stats
 
 from gaussad_cli.datasets.own import find_images
 from gaussad_cli.detector.look import OpenNetwork, look_at_all
-from gaussad_cli.detector.model import HASH_DIGITS, Calibration, LevelModel, Model
+from gaussad_cli.detector.model import HASH_DIGITS, Model, calibrate, fit_levels
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import Features
-from gaussad_cli.gaussian.moments import Array, Moments, gather, merge
-from gaussad_cli.gaussian.shrinkage import shrink
-from gaussad_cli.gaussian.spectrum import Spectrum
-from gaussad_cli.gaussian.thresholds import conformal_threshold
+
+_BY_CHANCE = 0.01  # probability of so many images beyond the threshold, below which they are not normal ones
+_NAMED = 5  # images in a message
 
 
-def add_images(model: Model, network: OpenNetwork, folder: Path) -> tuple[Model, int]:
-    """Return the model with the normal images below a folder added, and how many of them it had already.
+@dataclass(frozen=True)
+class Update:
+    """What an update did.
+
+    Attributes
+    ----------
+    model : with the new images
+    added, known : images that were added, and that the model had already
+    beyond : those added that were beyond the threshold of the model as it was
+    """
+
+    model: Model
+    added: int
+    known: int
+    beyond: tuple[Path, ...]
+
+
+def add_images(model: Model, network: OpenNetwork, folder: Path, allow_anomalous: bool = False) -> Update:
+    """Return the model with the normal images below a folder added.
+
+    Parameters
+    ----------
+    allow_anomalous : whether to add them even if more are beyond the threshold than normal images would be by chance
 
     Raises
     ------
     UserError
-        If an image cannot be used, the model has all of them already, or the model cannot be updated.
+        If an image cannot be used, the model cannot be updated, or too many images are beyond its threshold.
     """
+    known, new = set(model.hashes), []
     paths = find_images(folder)
-    known, added = set(model.hashes), []
     for image in look_at_all(network, paths, "update"):
         if image.error:
             raise UserError(f"{image.error} The model was not changed.")
         if (sha256 := image.sha256[:HASH_DIGITS]) not in known:
             known.add(sha256)
-            added.append(image)
-    if not added:
-        raise UserError(f"all {len(paths)} images below {folder} are in the model already: it was not changed.")
-    features = {level: np.stack([image.features[level] for image in added]) for level in model.level_numbers}
-    hashes = tuple(image.sha256[:HASH_DIGITS] for image in added)
-    return update(model, features, hashes), len(paths) - len(added)
+            new.append(image)
+    if not new:
+        return Update(model, 0, len(paths), ())
+    features = {level: np.stack([image.features[level] for image in new]) for level in model.level_numbers}
+    beyond = [new[i].path for i in np.flatnonzero(model.score(features) > model.calibration.threshold)]
+    if not allow_anomalous:
+        check_normal(model, beyond, len(new))
+    hashes = tuple(image.sha256[:HASH_DIGITS] for image in new)
+    return Update(update(model, features, hashes), len(new), len(paths) - len(new), tuple(beyond))
+
+
+def check_normal(model: Model, beyond: Sequence[Path], n: int) -> None:
+    """Check that no more of n new images are beyond the model's threshold than normal images may be by chance.
+
+    Raises
+    ------
+    UserError
+        If there are more; it names some.
+    """
+    rate = model.calibration.fpr
+    if len(beyond) and stats.binom.sf(len(beyond) - 1, n, rate) < _BY_CHANCE:
+        raise UserError(
+            f"{len(beyond)} of {n} new images are beyond the model's threshold, where {100 * rate:.3g} % of normal "
+            f"images are expected: {name_some(beyond)}. With them, defects like theirs would count as normal. Remove "
+            "those that are defective, or add all of them with --allow-anomalous. The model was not changed."
+        )
+
+
+def name_some(paths: Sequence[Path]) -> str:
+    """List paths; of many, the first few."""
+    more = f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else ""
+    return ", ".join(map(str, paths[:_NAMED])) + more
 
 
 def update(model: Model, features: Mapping[int, Features], hashes: tuple[str, ...]) -> Model:
-    """Add the features of normal images to a model.
-
-    The model as it was has not seen these images, so their distances to it join the calibration, and the threshold is
-    computed again.
+    """Return the model of all images, as training on them at once gives it: Gaussians, distances and threshold.
 
     Parameters
     ----------
@@ -58,73 +100,19 @@ def update(model: Model, features: Mapping[int, Features], hashes: tuple[str, ..
     Raises
     ------
     UserError
-        If the model is compressed: other components would be kept, and their fourth moments do not follow from the
-        stored ones.
+        If the model was written by a gaussad that did not keep the features of its images.
     """
+    together = {}
     for level in model.levels:
-        if level.compression.mode != "all":
+        if level.features is None:
             raise UserError(
-                f"a model of mode {level.compression.mode} cannot be updated, because other components would be kept "
-                "with the new images. Train it again on all images."
+                "this model cannot be updated, because the gaussad that wrote it did not keep the features of its "
+                "images. Train it again on all images."
             )
-    new = model.score(features)
-    distances = np.sort(np.concatenate([model.calibration.distances, new]))
-    fpr = model.calibration.fpr
-    calibration = Calibration(distances, fpr, float(conformal_threshold(distances, fpr)))
-    levels = tuple(update_level(level, features[level.level]) for level in model.levels)
+        together[level.level] = np.concatenate([level.features, features[level.level]])
+    levels = fit_levels(together, model.levels[0].compression)
+    calibration = calibrate(levels, model.calibration.fpr)
     provenance = {**model.provenance, "updates": int(model.provenance.get("updates", 0)) + 1, "images": levels[0].n}
     return replace(
         model, levels=levels, calibration=calibration, provenance=provenance, hashes=(*model.hashes, *hashes)
-    )
-
-
-def update_level(level: LevelModel, features: NDArray[np.floating]) -> LevelModel:
-    """Return the Gaussian of a level with features (k, D) added, k >= 1."""
-    old = level.spectrum
-    shift = old.mean
-    # What float64 cannot hold of the mean is the mean of the shifted features.
-    second = (old.eigenvectors * (old.n * old.eigenvalues)) @ old.eigenvectors.T
-    before = Moments(old.n, shift, old.mean_remainder, second)
-    added = gather([features], shift)
-    total = merge(before, added)
-    x = np.asarray(features, dtype=np.float64) - shift - added.mean
-    squared = np.square(x).sum(axis=1)
-    third, fourth = _moved_powers(before, level.third, level.fourth, before.mean - total.mean)
-    third_added, fourth_added = _moved_powers(added, squared @ x, float(squared @ squared), added.mean - total.mean)
-    third, fourth = third + third_added, fourth + fourth_added
-    spectrum = _spectrum_of(total)
-    # Without compression, the shrinkage needs the fourth moment of all components together only.
-    shrinkage = shrink(replace(spectrum, fourth_leading=np.full(spectrum.rank, fourth)))
-    return replace(level, spectrum=spectrum, shrinkage=shrinkage, third=third, fourth=fourth)
-
-
-def _moved_powers(moments: Moments, third: Array, fourth: float, by: Array) -> tuple[Array, float]:
-    """Return sum |y+d|^2 (y+d) and sum |y+d|^4, where y are deviations from a mean, which sum to zero, and d is `by`.
-
-    Parameters
-    ----------
-    third, fourth : sum |y|^2 y, (D,), and sum |y|^4
-    """
-    n, second = moments.n, moments.second
-    squared, trace = float(by @ by), float(np.trace(second))
-    moved = third + 2.0 * (second @ by) + trace * by + n * squared * by
-    power = fourth + 4.0 * float(by @ third) + 4.0 * float(by @ second @ by) + 2.0 * squared * trace
-    return moved, power + n * squared * squared
-
-
-def _spectrum_of(total: Moments) -> Spectrum:
-    """Return the spectrum of moments, without the components whose variance is zero to rounding, as a fit does."""
-    mean, remainder = total.two_float_mean()
-    values, vectors = linalg.eigh(total.second, check_finite=False)
-    tolerance = max(values[-1], 0.0) * 10 * total.shift.size * np.finfo(np.float64).eps
-    kept = np.flatnonzero(values > tolerance)[::-1][: total.n - 1]
-    return Spectrum(
-        n=total.n,
-        mean=mean,
-        mean_remainder=remainder,
-        variances=total.second.diagonal() / total.n,
-        eigenvalues=values[kept] / total.n,
-        eigenvectors=np.ascontiguousarray(vectors[:, kept]),
-        fourth_leading=np.zeros(0),
-        fourth_trailing=np.zeros(0),
     )

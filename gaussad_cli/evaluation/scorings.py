@@ -165,10 +165,13 @@ def _read_gmm(fold: Fold, _: Projection, features: NDArray[Any], scoring: Scorin
 
 
 def _choose_mahalanobis(setting: Setting) -> tuple[Compression, str]:
+    if setting.var is not None and setting.mode in (None, "all"):
+        raise UserError("--var needs --mode pca or --mode npca.")
     try:
         return choose_compression(setting.mode or "all", setting.var), ""
     except ValueError as problem:
-        raise UserError(f"--mode and --var: {problem}.") from None
+        var = "" if setting.var is None else f" --var {setting.var:g}"
+        raise UserError(f"--mode {setting.mode}{var}: {problem}.") from None
 
 
 def _choose_ocsvm(setting: Setting) -> tuple[Compression, str]:

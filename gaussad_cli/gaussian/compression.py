@@ -44,7 +44,7 @@ def choose_compression(mode: str, var: float | None = None) -> Compression:
     """
     if mode == "all":
         if var is not None:
-            raise ValueError("var goes with the modes pca and npca: say which")
+            raise ValueError("a share of the variance goes with the modes pca and npca only")
         return NO_COMPRESSION
     if mode not in ("pca", "npca"):
         raise ValueError(f"unknown mode '{mode}', known are all, pca, npca")

@@ -7,7 +7,6 @@ import pytest
 
 from gaussad_cli.backbones.registry import find_backbone
 from gaussad_cli.backbones.resolve import NetworkOptions
-from gaussad_cli.datasets.folds import training_folds
 from gaussad_cli.datasets.own import OwnImages
 from gaussad_cli.detector import train as training
 from gaussad_cli.detector.model import fit_level
@@ -17,6 +16,7 @@ from gaussad_cli.detector.train import (
     collect_features,
     default_levels,
     describe_training,
+    outliers,
     separation,
     train_best_detector,
     train_detector,
@@ -67,9 +67,9 @@ def test_the_model_is_the_gaussian_of_all_normal_images(train, images, compressi
 
 def test_every_image_calibrates_by_a_gaussian_that_has_not_seen_it(train, images):
     by_level, expected = features(pictures(N)), []
-    for fitted in training_folds(N):
-        rest = np.setdiff1d(np.arange(N), fitted)
-        scores = [fit_level(level, rows[fitted]).score(rows[rest]) for level, rows in by_level.items()]
+    for i in range(N):
+        others = np.delete(np.arange(N), i)
+        scores = [fit_level(level, rows[others]).score(rows[[i]]) for level, rows in by_level.items()]
         expected.extend(np.mean(scores, axis=0))
     np.testing.assert_allclose(train(images).model.calibration.distances, np.sort(expected), rtol=1e-4)
 
@@ -112,7 +112,7 @@ def test_enough_images_for_a_rate(n, fpr):
     ("n", "fpr", "message"),
     [
         (98, 0.01, "98 images allow false-positive rates down to 1 %. Give at least 99 normal images"),
-        (4, 0.5, "need at least 5"),
+        (4, 0.5, "give at least 5"),
         (99, 0.0, "between 0 and 1"),
         (99, 1.0, "between 0 and 1"),
         (99, float("nan"), "between 0 and 1"),
@@ -180,3 +180,21 @@ def test_the_report_names_the_lowest_rate_and_the_copies(train, images):
     assert "24 images allow false-positive rates down to 4 %" in report
     assert "1 images are copies of others" in report
     assert "anomalous images: AUROC" in report
+
+
+def test_fewer_images_than_the_default_rate_needs_are_calibrated_for_the_rate_that_they_allow(train, images):
+    trained = train(images, fpr=None)
+    assert trained.model.calibration.fpr == 1 / 25
+    assert trained.model.calibration.threshold == trained.model.calibration.distances.max()
+    assert "The threshold rests on the 1 farthest of 24 images" in describe_training(trained)
+
+
+def test_an_image_far_beyond_the_others_is_named(train, images):
+    images.normal[7].write_bytes(images.anomalous[0].read_bytes())
+    trained = train(OwnImages(images.normal))
+    assert trained.outliers[0] == images.normal[7]
+    assert "lie far beyond the others" in describe_training(trained)
+
+
+def test_ordinary_distances_hold_no_outlier():
+    assert outliers(np.random.default_rng(0).chisquare(50, 500) ** 0.5) == []

@@ -1,56 +1,54 @@
-"""Adding images to a model from its moments equals fitting to all of them."""
+"""Adding images to a model gives the model of training on all of them at once."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gaussad_cli.detector.model import Calibration, fit_level
-from gaussad_cli.detector.update import update, update_level
+from gaussad_cli.detector.model import calibrate, fit_levels
+from gaussad_cli.detector.update import check_normal, update
 from gaussad_cli.errors import UserError
-from gaussad_cli.gaussian.compression import Compression
+from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from tests.detector.tiny_network import features, pictures, tiny_model
 
-
-def data(n, dim, offset, seed=0):
-    rng = np.random.default_rng(seed)
-    mixed = rng.normal(size=(n, dim)) @ rng.normal(size=(dim, dim)) * np.geomspace(2, 0.05, dim)
-    return (mixed + offset).astype(np.float32)
+HASHES = tuple(f"{i:016x}" for i in range(24))
 
 
-@pytest.mark.parametrize("offset", [0.0, 100.0])
-@pytest.mark.parametrize(("n", "dim"), [(200, 8), (30, 60)], ids=["n > D", "n < D"])
-@pytest.mark.parametrize("parts", [1, 10])
-def test_one_update_or_ten_equal_a_fit_to_all(n, dim, offset, parts):
-    x, test = data(n, dim, offset), data(20, dim, offset, seed=1)
-    whole = fit_level(7, x)
-    level = fit_level(7, x[: n // 2])
-    for chunk in np.array_split(x[n // 2 :], parts):
-        level = update_level(level, chunk)
-    assert level.n == n
-    assert level.spectrum.rank == whole.spectrum.rank
-    np.testing.assert_allclose(level.shrinkage.intensity, whole.shrinkage.intensity, rtol=1e-9)
-    np.testing.assert_allclose(level.score(test), whole.score(test), rtol=1e-9)
+def trained(images, compression=NO_COMPRESSION, fpr=0.2):
+    """A model as training gives it."""
+    model = tiny_model(compression=compression)
+    levels = fit_levels(features(images), compression)
+    return replace(model, levels=levels, calibration=calibrate(levels, fpr), hashes=())
 
 
-def test_new_distances_to_the_old_model_join_the_calibration():
-    model = tiny_model()
-    new = features(pictures(8, seed=5))
-    updated = update(model, new, ("ab" * 8,) * 8)
-    assert updated.calibration.distances.size == model.calibration.distances.size + 8
-    assert set(model.score(new)) <= set(updated.calibration.distances)
-    assert (np.diff(updated.calibration.distances) >= 0).all()
-    assert updated.levels[0].n == model.levels[0].n + 8
-    assert len(updated.hashes) == len(model.hashes) + 8
-    assert updated.provenance["updates"] == 1
+@pytest.mark.parametrize("compression", [NO_COMPRESSION, Compression("pca", 0.95), Compression("npca", 0.1)], ids=str)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_one_update_or_several_equal_training_on_all_to_the_bit(compression, steps):
+    images, asked = pictures(48), features(pictures(9, seed=3))
+    model, whole = trained(images[:24], compression), trained(images, compression)
+    for part, hashes in zip(np.array_split(images[24:], steps), np.array_split(HASHES, steps), strict=True):
+        model = update(model, features(part), tuple(hashes))
+    assert model.score(asked).tobytes() == whole.score(asked).tobytes()
+    assert model.calibration.distances.tobytes() == whole.calibration.distances.tobytes()
+    assert model.calibration.threshold == whole.calibration.threshold
+    assert (model.provenance["updates"], model.levels[0].n, len(model.hashes)) == (steps, 48, 24)
 
 
-def test_the_threshold_is_made_anew_for_the_same_rate():
-    model = tiny_model()
-    far = replace(model, calibration=Calibration(np.zeros(3), 0.3, 0.0))
-    assert update(far, features(pictures(8, seed=5)), ("ab" * 8,) * 8).calibration.threshold > 0
+def test_a_model_without_the_features_of_its_images_is_not_updated():
+    model = trained(pictures(24))
+    older = replace(model, levels=tuple(replace(level, features=None) for level in model.levels))
+    with pytest.raises(UserError, match="did not keep the features"):
+        update(older, features(pictures(3)), HASHES[:3])
 
 
-def test_a_compressed_model_is_not_updated():
-    with pytest.raises(UserError, match="Train it again"):
-        update(tiny_model(compression=Compression("npca", 0.1)), features(pictures(3)), ("ab" * 8,) * 3)
+@pytest.mark.parametrize(("beyond", "n"), [(0, 10), (1, 1), (4, 10), (20, 100), (30, 100)])
+def test_as_many_images_beyond_the_threshold_as_chance_allows_are_added(beyond, n):
+    check_normal(trained(pictures(24)), [Path(f"{i}.png") for i in range(beyond)], n)
+
+
+@pytest.mark.parametrize(("beyond", "n"), [(6, 10), (31, 100), (20, 20)])  # binomial tail at rate 0.2 below 0.01
+def test_more_than_that_are_counted_named_and_refused(beyond, n):
+    paths = [Path(f"defect-{i}.png") for i in range(beyond)]
+    with pytest.raises(UserError, match=rf"{beyond} of {n} new images are beyond .*defect-0\.png.*--allow-anomalous"):
+        check_normal(trained(pictures(24)), paths, n)
