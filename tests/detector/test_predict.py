@@ -11,13 +11,16 @@ import pytest
 
 from gaussad_cli.detector import predict as predicting
 from gaussad_cli.detector.look import ImageFeatures
+from gaussad_cli.detector.model import Calibration
 from gaussad_cli.detector.predict import (
     FilesToScore,
     Prediction,
     PredictionOutput,
     choose_threshold,
     copy_file,
+    describe_counts,
     expand,
+    far_out,
     predict,
     predict_files,
     watch,
@@ -77,7 +80,7 @@ def test_every_file_is_written_and_counted(tmp_path):
     text = []
     output = PredictionOutput("csv", text.append)
     counts = predict_files(tiny_model(), open_tiny_network(2), FilesToScore((str(tmp_path / "images"),)), 1e9, output)
-    assert counts == {"normal": 4, "anomalous": 0, "error": 1}
+    assert counts == {"normal": 4, "anomalous": 0, "error": 1, "far": 0}
     rows = list(csv.DictReader(io.StringIO("".join(text))))
     assert [row["path"] for row in rows] == [str(path) for path in paths]
 
@@ -247,3 +250,18 @@ def test_a_copy_keeps_its_path_below_the_root_and_never_overwrites_another_file(
 def test_a_file_that_cannot_be_read_is_not_copied(tmp_path):
     copy_file(tmp_path / "out", replace(BAD, path=tmp_path / "nowhere.png"), None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("normal", "anomalous", "far", "foreign"), [(0, 10, 10, True), (1, 9, 8, False), (0, 4, 4, False), (9, 1, 1, False)]
+)
+def test_images_of_another_product_are_told(normal, anomalous, far, foreign):
+    text = describe_counts({"normal": normal, "anomalous": anomalous, "error": 1, "far": far})
+    assert ("these are not what the model was trained on" in text) == foreign
+    assert "1 error" in text
+
+
+def test_far_out_lies_twice_as_far_beyond_the_farthest_as_that_is_beyond_the_median():
+    model = tiny_model()
+    calibration = Calibration(np.array([1.0, 2.0, 5.0]), 0.3, 5.0)
+    assert far_out(replace(model, calibration=calibration)) == 5.0 + 2 * (5.0 - 2.0)
