@@ -35,11 +35,17 @@ def update(
     from gaussad_cli.detector.look import open_network_of
     from gaussad_cli.detector.update import add_images
     from gaussad_cli.extraction.engine import Compute
+    from gaussad_cli.files import locked
 
-    old = read_model(model)
-    network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
-    new, known = add_images(old, network, normal)
-    write_model(out or model, new)
+    folders = [path.resolve().parent for path in (model, out or model)]
+    with locked(folders, wait=False) as are_ours:
+        if not are_ours:
+            note("Another gaussad process works in the model's folder: waiting for it.")
+    with locked(folders):  # of two that read the same model, the second would write it without the first one's images
+        old = read_model(model)
+        network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
+        new, known = add_images(old, network, normal)
+        write_model(out or model, new)
     note(
         f"{len(new.hashes) - len(old.hashes)} images added, {known} were in the model already, {new.levels[0].n} in "
         f"all. Threshold {new.calibration.threshold:.6g} (it was {old.calibration.threshold:.6g}) for a false-positive "
