@@ -40,8 +40,8 @@ def update(
     folders = [path.resolve().parent for path in (model, out or model)]
     with locked(folders, wait=False) as are_ours:
         if not are_ours:
-            note("Another gaussad process works in the model's folder: waiting for it.")
-    with locked(folders):  # of two that read the same model, the second would write it without the first one's images
+            note("Another gaussad process is working in the model's folder: waiting for it.")
+    with locked(folders):  # if two updates read the same model, the images of one of them are lost
         old = read_model(model)
         network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
         new, known = add_images(old, network, normal)

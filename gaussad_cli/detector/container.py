@@ -42,10 +42,12 @@ def write_model(path: Path, model: Model) -> None:
     Raises
     ------
     UserError
-        If a distance of the calibration is infinite, or the file cannot be written: the one that was there stays.
+        If the calibration is not finite, or the file cannot be written; the file that was there before stays.
     """
     if not np.isfinite([model.calibration.threshold, *model.calibration.distances]).all():
-        raise UserError("the normal images are nearly all alike, and no threshold can be computed: give more images.")
+        raise UserError(
+            "nearly all normal images are the same: no threshold can be computed. Give more, different ones."
+        )
     arrays: Arrays = {"calibration": model.calibration.distances}
     arrays["hashes"] = np.frombuffer(bytes.fromhex("".join(model.hashes)), np.uint8).reshape(-1, _HASH_BYTES)
     for level in model.levels:
@@ -57,7 +59,7 @@ def write_model(path: Path, model: Model) -> None:
 
 
 def _sorted_header(content: bytes) -> bytes:
-    """Sort the header of a safetensors file: the library orders metadata at random, and no two files were alike."""
+    """Sort the header of a safetensors file: the library writes its metadata in random order."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # arrays begin at multiples of 8 bytes

@@ -236,7 +236,7 @@ def read(path: Path) -> ResultsManifest:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UserError(f"cannot read {path} ({reason}). {_REMEDY}") from None
     if path.name != (own := path_of(Path(), manifest).name):
-        raise UserError(f"{path} is that of {own}: it was renamed. {_REMEDY}")
+        raise UserError(f"{path} belongs to another extraction or training: its name was {own}. {_REMEDY}")
     return manifest
 
 

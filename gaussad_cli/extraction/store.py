@@ -244,7 +244,7 @@ def read_manifest(folder: Path) -> Manifest:
             images=tuple(_typed(ImageEntry(**image)) for image in content["images"]),
             levels={int(level): _level_entry(entry) for level, entry in content["levels"].items()},
             rules=content.get("rules"),
-            versions=content["versions"],
+            versions=dict(content["versions"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
