@@ -42,6 +42,7 @@ _LIBRARIES = (
     "albumentations",
 )
 
+FULL_DEPTH = 16  # bits that the pixels of a 16-bit file have, if nothing else is said
 ON_DISK = 1 << 28  # bytes of a level's features: larger arrays are never in memory as a whole
 
 Features = NDArray[np.float32]
@@ -141,6 +142,30 @@ class Manifest:
     def rows(self) -> tuple[int, ...]:
         """The shape of a level file without its last axis: (N,), or (N, epochs)."""
         return (len(self.images), *((self.recipe.epochs,) if self.recipe.epochs else ()))
+
+
+def preprocessing(depth: int | None) -> str:
+    """Name the rule from file to network input, where the pixels of 16-bit files have `depth` bits (None: all 16)."""
+    return Recipe.preprocessing + (f"{_DEPTH}{depth}" if depth not in (None, FULL_DEPTH) else "")
+
+
+def depth_of(preprocessing: str) -> int:
+    """Return the bits that the pixels of 16-bit files have by a rule.
+
+    Raises
+    ------
+    ValueError
+        If it is not a rule of this gaussad.
+    """
+    if preprocessing == Recipe.preprocessing:
+        return FULL_DEPTH
+    rule, _, depth = preprocessing.partition(_DEPTH)
+    if rule != Recipe.preprocessing or depth not in map(str, range(9, FULL_DEPTH)):
+        raise ValueError(f"there is no preprocessing {preprocessing}")
+    return int(depth)
+
+
+_DEPTH = "/depth-"
 
 
 def digest(content: object) -> str:
