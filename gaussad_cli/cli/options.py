@@ -28,7 +28,7 @@ Padding = Annotated[
 ]
 Depth = Annotated[
     Optional[int],
-    typer.Option(min=9, max=16, help="Bits that the pixels of 16-bit files have, such as 12.  [default: 16]"),
+    typer.Option(min=9, max=16, help="Read the pixels of 16-bit files as this many bits, such as 12.  [default: 16]"),
 ]
 Engine = Annotated[str, typer.Option(help="Choose auto, onnx or torch; auto takes the faster one for the device.")]
 Device = Annotated[str, typer.Option(help="Choose auto, cpu or cuda.")]

@@ -283,8 +283,8 @@ def _check_place(folder: Path, manifest: Manifest) -> None:
     own = split_folder(Path(), manifest.dataset, manifest.recipe, manifest.category, manifest.split)
     if folder.absolute().parts[-len(own.parts) :] != own.parts:
         raise UserError(
-            f"{folder / MANIFEST} belongs in {own}: a folder was moved or renamed. Move it back, or extract again. "
-            f"{_rebuild(folder)}"
+            f"{folder / MANIFEST} belongs in {own}: a folder was moved or renamed. Move it back, or run "
+            "'gaussad extract' again with the same options."
         )
 
 
