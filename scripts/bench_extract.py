@@ -419,7 +419,7 @@ def measure(options: argparse.Namespace) -> None:
     path = None
     if features:
         path = tempfile.mkstemp(suffix=".npz")[1]
-        store.write_arrays(Path(path), {str(level): values for level, values in features.items()})
+        np.savez(path, **{str(level): values for level, values in features.items()})  # type: ignore[arg-type]
     n = len(setting.category.train)
     print(json.dumps({"rate": n / seconds, "memory": _peak_memory(options.measure == "plain"), "features": path}))
 

@@ -10,9 +10,10 @@ from contextlib import ExitStack
 
 import pytest
 
+from gaussad_cli.detector.container import read_model
 from gaussad_cli.extraction import extract
 from gaussad_cli.files import LOCK, locked
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_image
 
 LITE0 = ("--backbone", "efficientnet-lite0", "--levels", "2")
 
@@ -122,3 +123,17 @@ def test_a_category_that_another_process_is_at_comes_last(gaussad, tiny, monkeyp
     assert order == ["lid", "knob"]
     assert "knob: in use by another gaussad process" in done.err
     assert not list(extract.Path("cache").rglob(LOCK))
+
+
+def test_two_updates_at_once_keep_the_images_of_both(gaussad, tmp_path):
+    for folder, first, n in (("good", 0, 12), ("one", 100, 3), ("two", 200, 3)):
+        for i in range(n):
+            write_image(tmp_path / folder / f"{i}.png", seed=first + i)
+    trained = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *LITE0)
+    assert trained.code == 0, trained.err
+    command = [sys.executable, "-m", "gaussad_cli", "update", "m.gaussad", "--normal"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    updates = [subprocess.Popen([*command, name], cwd=tmp_path, env=environment) for name in ("one", "two")]
+    assert [update.wait() for update in updates] == [0, 0]
+    assert len(set(read_model(tmp_path / "m.gaussad").hashes)) == 18
+    assert not (tmp_path / LOCK).exists()

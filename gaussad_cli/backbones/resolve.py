@@ -24,6 +24,7 @@ class NetworkOptions:
     weights : weight file; None for the backbone's published weights
     padding : padding rule; None for the backbone's default
     verify : whether a file with a published file's name must have its SHA-256
+    depth : bits that the pixels of 16-bit files have; None for all 16
     """
 
     backbone: str
@@ -31,6 +32,7 @@ class NetworkOptions:
     weights: Path | None = None
     padding: str | None = None
     verify: bool = True
+    depth: int | None = None
 
 
 @dataclass(frozen=True)

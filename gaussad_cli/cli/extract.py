@@ -13,6 +13,7 @@ from gaussad_cli.cli.options import (
     Categories,
     Data,
     Dataset,
+    Depth,
     Device,
     Engine,
     Epochs,
@@ -43,6 +44,7 @@ def extract(
     weights: Weights = None,
     verify: Verify = True,
     padding: Padding = None,
+    depth: Depth = None,
     engine: Engine = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -71,7 +73,7 @@ def extract(
 
     if weights is not None and len(backbone) > 1:
         raise UserError("--weights is the file of a single backbone: give only one --backbone with it.")
-    networks = [NetworkOptions(name, levels, weights, padding, verify) for name in canonical_names(backbone)]
+    networks = [NetworkOptions(name, levels, weights, padding, verify, depth) for name in canonical_names(backbone)]
     compute = Compute(engine, device, precision, batch_size, workers)
     chosen = split_names(categories)
     request = Request(data, networks, cache, dataset, chosen, compute, epochs, seed, augmentation)

@@ -8,28 +8,53 @@ from typing import Annotated, Optional
 import typer
 
 from gaussad_cli.cli.options import Verify
+from gaussad_cli.errors import UserError
 
 
 def info(
-    backbone: Annotated[
-        Optional[str], typer.Argument(help="Backbone, such as efficientnet-b4.  [default: list all]")
+    name: Annotated[
+        Optional[str],
+        typer.Argument(
+            metavar="[BACKBONE|MODEL]",
+            help="Backbone, such as efficientnet-b4, or model file, such as screw.gaussad.  [default: list all]",
+        ),
     ] = None,
     weights: Annotated[
         Optional[Path], typer.Option(help="Describe this weight file: which backbones it fits, and what it lacks.")
     ] = None,
     verify: Verify = True,
 ) -> None:
-    """List the backbones; show the levels, feature maps, cost and weights of one; or describe a weight file.
+    """List the backbones; show the levels, feature maps, cost and weights of one; or describe a model or weight file.
 
     Example: gaussad info efficientnet-b4
+
+    Example: gaussad info screw.gaussad
 
     Example: gaussad info --weights efficientnet-b4-6ed6700e.pth
     """
     from gaussad_cli.backbones.info import describe_backbone, describe_backbones, describe_weights
     from gaussad_cli.backbones.registry import find_backbone
 
-    found = None if backbone is None else find_backbone(backbone)
+    if name is not None and _is_model(name):
+        if weights is not None:
+            raise UserError(f"--weights goes with a backbone, and {name} is a model file: give only one of them.")
+        typer.echo(_describe_model(Path(name)))
+        return
+    found = None if name is None else find_backbone(name)
     if weights is not None:
         typer.echo(describe_weights(weights, found, verify))
     else:
         typer.echo(describe_backbones() if found is None else describe_backbone(found))
+
+
+def _is_model(name: str) -> bool:
+    from gaussad_cli.backbones.registry import BACKBONES
+
+    return name.endswith(".gaussad") or (name.lower() not in BACKBONES and Path(name).is_file())
+
+
+def _describe_model(path: Path) -> str:
+    from gaussad_cli.detector.container import read_model
+    from gaussad_cli.detector.describe import describe_model
+
+    return describe_model(path, read_model(path))

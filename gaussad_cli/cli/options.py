@@ -26,6 +26,10 @@ Verify = Annotated[bool, typer.Option(help="Check a published weight file's hash
 Padding = Annotated[
     Optional[str], typer.Option(help="Choose the padding of EfficientNet-B0..B7: paper or tf.  [default: paper]")
 ]
+Depth = Annotated[
+    Optional[int],
+    typer.Option(min=9, max=16, help="Read the pixels of 16-bit files as this many bits, such as 12.  [default: 16]"),
+]
 Engine = Annotated[str, typer.Option(help="Choose auto, onnx or torch; auto takes the faster one for the device.")]
 Device = Annotated[str, typer.Option(help="Choose auto, cpu or cuda.")]
 Precision = Annotated[

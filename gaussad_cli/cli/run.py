@@ -13,6 +13,7 @@ from gaussad_cli.cli.options import (
     Categories,
     Data,
     Dataset,
+    Depth,
     Device,
     Engine,
     Format,
@@ -74,6 +75,7 @@ def run(
     ] = None,
     verify: Verify = True,
     padding: Padding = None,
+    depth: Depth = None,
     engine: Engine = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -114,7 +116,7 @@ def run(
 
     check_tables(table, style)
     names = canonical_names([name for value in backbone or () for name in split_names(value) or ()])
-    overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only)
+    overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only, depth)
     experiment = _experiment(ctx, overrides)
     setup = Setup(
         data=data,

@@ -14,6 +14,7 @@ from gaussad_cli.cli.options import (
     Categories,
     Data,
     Dataset,
+    Depth,
     Device,
     Engine,
     Fresh,
@@ -90,6 +91,7 @@ def detector(
     weights: Weights = None,
     verify: Verify = True,
     padding: Padding = None,
+    depth: Depth = None,
     engine: Engine = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -125,7 +127,7 @@ def detector(
     names = canonical_names(backbone or [training.DEFAULT_BACKBONE])
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
-    networks = [NetworkOptions(name, levels, weights, padding, verify) for name in names]
+    networks = [NetworkOptions(name, levels, weights, padding, verify, depth) for name in names]
     compute = Compute(engine, device, precision, batch_size, workers)
     if auto:
         trained = training.train_best_detector(images, networks, fpr, compute, cache)

@@ -39,12 +39,18 @@ def update(
     from gaussad_cli.detector.look import open_network_of
     from gaussad_cli.detector.update import add_images, name_some
     from gaussad_cli.extraction.engine import Compute
+    from gaussad_cli.files import locked
 
-    old = read_model(model)
-    network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
-    done = add_images(old, network, normal, allow_anomalous)
-    if done.added or out is not None:
-        write_model(out or model, done.model)
+    folders = [path.resolve().parent for path in (model, out or model)]
+    with locked(folders, wait=False) as are_ours:
+        if not are_ours:
+            note("Another gaussad process is working in the model's folder: waiting for it.")
+    with locked(folders):  # if two updates read the same model, the images of one of them are lost
+        old = read_model(model)
+        network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
+        done = add_images(old, network, normal, allow_anomalous)
+        if done.added or out is not None:
+            write_model(out or model, done.model)
     now, before = done.model.calibration, old.calibration
     note(
         f"{done.added} images added, {done.known} were in the model already, {done.model.levels[0].n} in all. "

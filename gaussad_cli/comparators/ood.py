@@ -55,7 +55,8 @@ def weigh_levels(
 
     Returns
     -------
-    All NaN, and no validation images, if a class has fewer than two images: one to learn from and one to test on.
+    All NaN, and no validation images, if a class has fewer than two images: one to learn from and one to test on; or
+    if no level is finite for all images.
 
     Raises
     ------
@@ -65,7 +66,7 @@ def weigh_levels(
     x, y = np.asarray(distances, dtype=np.float64), np.asarray(anomalous, dtype=bool)
     if x.ndim != 2 or y.shape != x.shape[:1] or not 0.0 < share < 1.0:
         raise ValueError(f"need distances (m, L), labels (m,), 0 < share < 1: got {x.shape}, {y.shape}, {share}")
-    if min(y.sum(), (~y).sum()) < 2:
+    if min(y.sum(), (~y).sum()) < 2 or not np.isfinite(x).all(axis=0).any():
         nothing = np.zeros(y.shape, dtype=bool)
         return WeightedLevels(np.full(y.shape, np.nan), nothing, np.full(x.shape[1], np.nan), float("nan"))
     validation = draw_validation(y, share, seed)

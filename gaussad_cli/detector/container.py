@@ -43,8 +43,12 @@ def write_model(path: Path, model: Model) -> None:
     Raises
     ------
     UserError
-        If it cannot be written; the file that was there before stays.
+        If the calibration is not finite, or the file cannot be written; the file that was there before stays.
     """
+    if not np.isfinite([model.calibration.threshold, *model.calibration.distances]).all():
+        raise UserError(
+            "nearly all normal images are the same: no threshold can be computed. Give more, different ones."
+        )
     arrays: Arrays = {"calibration": model.calibration.distances}
     arrays["hashes"] = np.frombuffer(bytes.fromhex("".join(model.hashes)), np.uint8).reshape(-1, _HASH_BYTES)
     for level in model.levels:
@@ -53,8 +57,16 @@ def write_model(path: Path, model: Model) -> None:
         if level.features is not None:
             arrays[f"{level.level}.features"] = np.ascontiguousarray(level.features)
     text = json.dumps(_describe(model), sort_keys=True, allow_nan=False)
-    content = save(arrays, {"gaussad": text, "sha256": _digest(text, arrays)})
+    content = _sorted_header(save(arrays, {"gaussad": text, "sha256": _digest(text, arrays)}))
     write_whole(path, lambda file: file.write(content))
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """Sort the header of a safetensors file: the library writes its metadata in random order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # arrays begin at multiples of 8 bytes
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def _describe(model: Model) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from gaussad_cli.detector.model import Model, fit_level
 from gaussad_cli.detector.train import DEFAULT_BACKBONE, DetectorOptions, train_detector
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import AUTO
+from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.gaussian.compression import Compression, choose_compression
 from gaussad_cli.gaussian.leave_one_out import leave_one_out
 from gaussad_cli.gaussian.moments import Array
@@ -159,7 +160,8 @@ class ImageDetector:
     def score(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> Array:
         """Return the scores (m,) of images: paths, or (H, W, 3) uint8 RGB arrays; the higher, the more anomalous."""
         size, n, remaining = self.model.backbone.input_size, AUTO.images_at_once, iter(images)
-        batches = iter(lambda: [_square(image, size) for image in islice(remaining, n)], [])
+        depth = depth_of(self.model.backbone.preprocessing)
+        batches = iter(lambda: [_square(image, size, depth) for image in islice(remaining, n)], [])
         scores = [self.model.score(self._network.engine.run(np.stack(squares))) for squares in batches]
         return np.concatenate([np.zeros(0), *scores])
 
@@ -168,9 +170,9 @@ class ImageDetector:
         return ~np.asarray(self.score(images) <= self.threshold)
 
 
-def _square(image: Path | str | NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def _square(image: Path | str | NDArray[np.uint8], size: int, depth: int) -> NDArray[np.uint8]:
     if isinstance(image, Path | str):
-        return read_squares(Path(image), [size]).by_size[size]
+        return read_squares(Path(image), [size], depth).by_size[size]
     array: NDArray[Any] = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"images are (H, W, 3) uint8 RGB arrays, got {array.dtype} {array.shape}")

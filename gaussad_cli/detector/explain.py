@@ -22,6 +22,7 @@ from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_squares
+from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.gaussian.moments import Array
 
 _LONGEST_NAME = 80
@@ -131,7 +132,8 @@ class Explainer:
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """Read an image as the network sees it, (size, size, 3) uint8 RGB."""
-        return read_squares(path, [self.backbone.input_size]).by_size[self.backbone.input_size]
+        size, depth = self.backbone.input_size, depth_of(self.model.backbone.preprocessing)
+        return read_squares(path, [size], depth).by_size[size]
 
     def feature_maps(self, square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         """Return the feature map (D, H, W) of every level for one image."""

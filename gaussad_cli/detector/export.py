@@ -20,6 +20,7 @@ from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, build_grap
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import decode_pixels
 from gaussad_cli.extraction.engine import EngineChoice, build_engine, usable_cores
+from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.moments import Array
 
@@ -95,8 +96,8 @@ def export_model(
             f"the model was trained on features computed in {model.backbone.precision}, but an ONNX file computes in "
             "fp32: train it with --precision fp32 to export it."
         )
-    pixels = [_read(path) for path in images]
     network = find_network(model, weights)
+    pixels = [_read(path, depth_of(model.backbone.preprocessing)) for path in images]
     graph = build_graph(model, build_network(network), network.backbone, known, resize)
     difference = _compare(graph, model, network, pixels or _random(graph))
     write_whole(out, lambda file: file.write(graph.content))
@@ -138,13 +139,13 @@ def _compare(graph: Graph, model: Model, network: ResolvedNetwork, pixels: Seque
     return difference
 
 
-def _read(path: Path) -> NDArray[np.uint8]:
+def _read(path: Path, depth: int) -> NDArray[np.uint8]:
     """Read an image at its own size, (H, W, 3) uint8 RGB."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"cannot read the image {path}: {error.strerror}.") from None
-    pixels = decode_pixels(content, path)
+    pixels = decode_pixels(content, path, depth)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 

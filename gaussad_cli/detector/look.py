@@ -18,7 +18,8 @@ from gaussad_cli.detector.model import BackboneIdentity, Model
 from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.extraction.decode import Squares, read_squares
 from gaussad_cli.extraction.engine import Compute, Engine, build_engine
-from gaussad_cli.extraction.store import Recipe
+from gaussad_cli.extraction.remarks import Remarks
+from gaussad_cli.extraction.store import depth_of, preprocessing
 from gaussad_cli.lookahead import Together, look_ahead
 
 LOOKAHEAD = 2  # batches that are decoded while one is in the network
@@ -76,7 +77,7 @@ def open_network(options: NetworkOptions, compute: Compute, cache: Path) -> Open
         input_size=backbone.input_size,
         mean=backbone.mean,
         std=backbone.std,
-        preprocessing=Recipe.preprocessing,
+        preprocessing=preprocessing(options.depth),
         engine=choice.engine,
         precision=choice.precision,
     )
@@ -138,9 +139,14 @@ def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
 
 
 def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:
-    wanted = (identity.input_size, tuple(identity.mean), tuple(identity.std), identity.preprocessing)
-    given = (backbone.input_size, backbone.mean, backbone.std, Recipe.preprocessing)
-    if wanted != given or identity.padding not in backbone.paddings:
+    wanted = (identity.input_size, tuple(identity.mean), tuple(identity.std))
+    given = (backbone.input_size, backbone.mean, backbone.std)
+    try:
+        depth_of(identity.preprocessing)
+        is_known = wanted == given and identity.padding in backbone.paddings
+    except ValueError:
+        is_known = False
+    if not is_known:
         raise UserError(
             f"the model's {identity.name} takes other input (size, mean, std, padding or preprocessing) than this "
             f"gaussad's. {_REMEDY}"
@@ -169,16 +175,20 @@ def look(network: OpenNetwork, paths: Iterable[Path], one_by_one: bool = False) 
     ----------
     one_by_one : whether the features of every file are yielded before the next file is asked for
     """
-    remaining, size = iter(paths), network.identity.input_size
+    remaining, size, remarks = iter(paths), network.identity.input_size, Remarks()
+    depth = depth_of(network.identity.preprocessing)
     n = 1 if one_by_one else network.compute.images_at_once
     batches = iter(lambda: list(islice(remaining, n)), [])
     with ThreadPoolExecutor(max(1, network.compute.threads)) as pool:
 
         def submit(batch: list[Path]) -> Together[Squares | ImageError]:
-            return Together([pool.submit(_read, path, size) for path in batch])
+            return Together([pool.submit(_read, path, size, depth) for path in batch])
 
         for batch, squares in look_ahead(batches, submit, 0 if one_by_one else LOOKAHEAD):
-            yield _run(network.engine, size, list(zip(batch, squares, strict=True)))
+            pairs = list(zip(batch, squares, strict=True))
+            readable = {path: read for path, read in pairs if isinstance(read, Squares)}
+            remarks.tell(list(readable), list(readable.values()))
+            yield _run(network.engine, size, pairs)
 
 
 def look_at_all(network: OpenNetwork, paths: Sequence[Path], description: str) -> Iterator[ImageFeatures]:
@@ -189,9 +199,9 @@ def look_at_all(network: OpenNetwork, paths: Sequence[Path], description: str) -
             bar.update(len(batch))
 
 
-def _read(path: Path, size: int) -> Squares | ImageError:
+def _read(path: Path, size: int, depth: int) -> Squares | ImageError:
     try:
-        return read_squares(path, [size])
+        return read_squares(path, [size], depth)
     except ImageError as error:
         return error
 

@@ -34,7 +34,7 @@ def level_spectra(category: Path, train: store.Manifest, level: int) -> tuple[li
         If the features are missing or damaged, or there are fewer images than folds.
     """
     source = _source(train, level)
-    if spectra := _read(category, level, source, train.levels[level].shape[-1]):
+    if spectra := _read(category, level, source, train.levels[level]):
         return spectra, False
     folder = category / "train"
     features = store.read_features(folder, train, level)
@@ -88,12 +88,12 @@ def _source(manifest: store.Manifest, level: int) -> str:
     return store.digest([manifest.levels[level].sha256, N_FOLDS, FOLD_SEED, SPECTRUM_VERSION])
 
 
-def _read(category: Path, level: int, source: str, dim: int) -> list[Spectrum] | None:
-    arrays = store.read_arrays(store.spectra_path(category, level))
+def _read(category: Path, level: int, source: str, entry: store.LevelEntry) -> list[Spectrum] | None:
+    arrays = store.read_arrays(store.spectra_path(category, level), entry.spectra_sha256)
     if arrays is None or str(arrays.get("source")) != source:
         return None
     try:
-        return [_checked(_spectrum(arrays, f"{fold}_"), dim) for fold in range(N_FOLDS)]
+        return [_checked(_spectrum(arrays, f"{fold}_"), entry.shape[-1]) for fold in range(N_FOLDS)]
     except (KeyError, ValueError, TypeError, IndexError):  # incomplete or damaged: it is fitted again
         return None
 

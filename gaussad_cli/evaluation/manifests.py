@@ -216,7 +216,7 @@ def read(path: Path) -> ResultsManifest:
     Raises
     ------
     UserError
-        If it cannot be read, is damaged, edited, or of another schema.
+        If it cannot be read, is damaged, edited, of another schema, or has the name of another one.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
@@ -224,7 +224,7 @@ def read(path: Path) -> ResultsManifest:
             raise UserError(f"{path} has schema {content['schema']}, this gaussad reads {SCHEMA}. {_REMEDY}")
         if content != store.sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_REMEDY}")
-        return ResultsManifest(
+        manifest = ResultsManifest(
             dataset=str(content["dataset"]),
             backbone=str(content["backbone"]),
             key=str(content["key"]),
@@ -235,6 +235,9 @@ def read(path: Path) -> ResultsManifest:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UserError(f"cannot read {path} ({reason}). {_REMEDY}") from None
+    if path.name != (own := path_of(Path(), manifest).name):
+        raise UserError(f"{path} belongs to another extraction or training: its name was {own}. {_REMEDY}")
+    return manifest
 
 
 _REMEDY = "Move it away and run the evaluation again."

@@ -89,11 +89,24 @@ def assemble(
             if wanted and scoring in distances.held_out:
                 calibrated = calibrate(wanted, of_folds, distances.held_out[scoring], anomalous, is_gaussian)
                 thresholds += [{**key, **row} for row in calibrated]
+    frame = pd.DataFrame(metrics)
     return CategoryRows(
-        pd.DataFrame(metrics),
+        frame,
         pd.concat(scores, ignore_index=True),
         pd.DataFrame(thresholds) if wanted else None,
-        warning=undefined_auroc(category.name, anomalous),
+        warning=undefined_auroc(category.name, anomalous) or _without_variance(category.name, frame),
+    )
+
+
+def _without_variance(category: str, metrics: pd.DataFrame) -> str | None:
+    """Return a warning if a score is undefined that fails only where the training images have no variance at all."""
+    undefined = metrics[metrics["auroc"].isna() & ~metrics["score"].isin(["sed", "ood"])]
+    if undefined.empty:
+        return None
+    levels = ", ".join(undefined["level"].unique())
+    return (
+        f"AUROC is undefined for '{category}' (level {levels}): the training images of a fold are all alike there. "
+        "Give images that differ."
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gaussad_cli.backbones.registry import BACKBONES, TIMM
 from gaussad_cli.errors import UserError, did_you_mean
-from gaussad_cli.extraction.store import Extraction, find_extractions
+from gaussad_cli.extraction.store import FULL_DEPTH, Extraction, depth_of, find_extractions
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,17 @@ def _several(found: Sequence[Extraction]) -> str:
 def _listed(found: Sequence[Extraction]) -> str:
     return "; ".join(
         f"{e.dataset}, weights {e.recipe.weights}, padding {e.recipe.padding}, engine {e.recipe.engine} "
-        f"{e.recipe.precision}, epochs {_epochs(e)}, key {e.folder.name}"
+        f"{e.recipe.precision}, epochs {_epochs(e)}{_depth(e)}, key {e.folder.name}"
         for e in found
     )
+
+
+def _depth(extraction: Extraction) -> str:
+    try:
+        depth = depth_of(extraction.recipe.preprocessing)
+    except ValueError:  # of features made elsewhere
+        return ""
+    return "" if depth == FULL_DEPTH else f", depth {depth}"
 
 
 def _epochs(extraction: Extraction) -> str:

@@ -108,6 +108,7 @@ class Overrides:
     weights: Mapping[str, Path] = field(default_factory=dict)
     padding: str | None = None
     moments_only: bool = False
+    depth: int | None = None
 
 
 def read_experiments(paths: Sequence[Path], options: Collection[str]) -> Experiment:

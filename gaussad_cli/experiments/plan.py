@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gaussad_cli.backbones.resolve import NetworkOptions
+from gaussad_cli.errors import UserError
 from gaussad_cli.experiments.config import PAPER, SCORES, Overrides, Step, weights_of
 
 _SHOWN = 3  # number of backbones in a stage's name
@@ -82,7 +83,14 @@ def plan_stages(steps: Sequence[Step], overrides: Overrides, verify: bool = True
     ----------
     steps : as :func:`gaussad_cli.experiments.config.override` returns them
     verify : whether the hashes of published weight files are checked
+
+    Raises
+    ------
+    UserError
+        If --depth is given for a comparator that is trained on images.
     """
+    if overrides.depth is not None and any(step.train for step in steps):
+        raise UserError("--depth works for features only, not for the comparators that are trained on images.")
     trainings = [stage for step in steps if step.train for stage in _trainings(step, overrides, verify)]
     by_network: dict[_Variant, list[Step]] = {}
     for step in steps:
@@ -92,7 +100,8 @@ def plan_stages(steps: Sequence[Step], overrides: Overrides, verify: bool = True
     # Networks that differ only in their backbones share one reading of the files.
     together: dict[tuple[object, ...], list[tuple[NetworkOptions, list[Step]]]] = {}
     for (backbone, weights, padding), of_network in by_network.items():
-        network = NetworkOptions(backbone, _union(step.levels for step in of_network), weights, padding, verify)
+        levels = _union(step.levels for step in of_network)
+        network = NetworkOptions(backbone, levels, weights, padding, verify, overrides.depth)
         alike = weights, padding, network.levels, _epochs(of_network), _moments_only(of_network)
         together.setdefault(alike, []).append((network, of_network))
     stages: list[Stage] = []

@@ -1,8 +1,9 @@
 """Image files to 8-bit RGB squares.
 
 The rule: the first frame is taken; the EXIF orientation is applied; gray is repeated over the three channels; palettes
-are resolved; alpha is dropped; the high 8 of 16 bits are kept (value // 256). Then follows a bilinear resize, without
-antialiasing, straight to the square (OpenCV ``INTER_LINEAR`` on uint8, PROTOCOL: preprocessing).
+are resolved; alpha is dropped; the high 8 of 16 bits are kept (value // 256), or the high 8 of `depth` bits, if that is
+given for 16-bit files. Then follows a bilinear resize, without antialiasing, straight to the square (OpenCV
+``INTER_LINEAR`` on uint8, PROTOCOL: preprocessing).
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from gaussad_cli.errors import ImageError
+from gaussad_cli.extraction.store import FULL_DEPTH
 
 # Limits on what a file may claim: a few bytes can declare an image too large for memory, or minutes of decoding.
 MOST_PIXELS = 8192 * 8192
@@ -34,14 +37,22 @@ class Squares:
     ----------
     sha256 : of the file, hexadecimal
     by_size : size in pixels -> (size, size, 3) uint8 RGB
+    has_pages : whether the file has more frames than the first, which is taken
+    peak : greatest of the high 8 bits, if the file has 16 and no depth was given; None of other files
     """
 
     sha256: str
     by_size: Mapping[int, NDArray[np.uint8]]
+    has_pages: bool = False
+    peak: int | None = None
 
 
-def read_squares(path: Path, sizes: Iterable[int]) -> Squares:
+def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> Squares:
     """Read an image file once and resize it to one or several square sizes.
+
+    Parameters
+    ----------
+    depth : see :func:`decode_pixels`
 
     Raises
     ------
@@ -52,8 +63,10 @@ def read_squares(path: Path, sizes: Iterable[int]) -> Squares:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None
-    pixels = decode_pixels(content, path)
-    return Squares(hashlib.sha256(content).hexdigest(), {size: _square(pixels, size) for size in sizes})
+    decoded = _decode(content, path, depth)
+    peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
+    by_size = {size: _square(decoded.pixels, size) for size in sizes}
+    return Squares(hashlib.sha256(content).hexdigest(), by_size, decoded.has_pages, peak)
 
 
 def _square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -65,20 +78,40 @@ def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
-def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
+def decode_pixels(content: bytes, path: Path, depth: int = FULL_DEPTH) -> NDArray[np.uint8]:
     """Return a file's pixels by this module's rule, (H, W, 3) RGB or (H, W) gray.
+
+    Parameters
+    ----------
+    depth : bits that the pixels of 16-bit files have, 9 to 16, such as those of a 12-bit camera
 
     Raises
     ------
     ImageError
-        See :func:`read_squares`.
+        See :func:`read_squares`. Also if a pixel of a 16-bit file has more bits.
     """
+    return _decode(content, path, depth).pixels
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Pixels by the rule, and whether their file has 16 bits, and frames besides the first."""
+
+    pixels: NDArray[np.uint8]
+    is_deep: bool
+    has_pages: bool
+
+
+def _decode(content: bytes, path: Path, depth: int) -> _Decoded:
     try:
         # Warnings concern odd metadata; an image that cannot be decoded raises an error.
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             _check_claims(image, content, path)
-            is_png, upright = image.format == "PNG", _upright(image)
+            is_png, is_deep, upright = image.format == "PNG", _is_deep(image, content), _upright(image)
+            has_pages = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             pixels = np.asarray(upright if upright.mode in _PLAIN else upright.convert("RGB"))
+            if is_deep and depth < FULL_DEPTH and pixels.dtype == np.uint8:
+                pixels = _read_deep_colour(content, image, path)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -88,11 +121,30 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.uint8]:
     except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
         raise ImageError(f"cannot read the image {path} ({error}): {_REMEDY}") from None
     if pixels.dtype == np.uint8:
-        return pixels
+        return _Decoded(pixels, is_deep, has_pages)
     # Pillow before 10.3 reads 16-bit PNG as 32-bit integers; other formats' 32-bit integers hold more than 16 bits.
     if pixels.dtype.kind not in ("u", "i") or (pixels.dtype.itemsize > 2 and not is_png):
         raise ImageError(f"{path} has {pixels.dtype} pixels, which are not supported: save it with 8 or 16 bits.")
-    return (pixels >> 8).astype(np.uint8)
+    if is_deep and pixels.max() >> depth:
+        raise ImageError(f"{path} has the value {pixels.max()}, which is more than {depth} bits: change --depth.")
+    return _Decoded((pixels >> (depth - 8)).astype(np.uint8), is_deep, has_pages)
+
+
+def _is_deep(image: Image.Image, content: bytes) -> bool:
+    """Whether a file has 16 bits per channel (or, TIFF, a few less): of colours, Pillow keeps only the high 8."""
+    if image.format == "PNG":
+        return content[24] == 16  # IHDR's bit depth
+    return isinstance(image, TiffImagePlugin.TiffImageFile) and 8 < image.tag_v2.get(_BITS, (1,))[0] <= 16
+
+
+def _read_deep_colour(content: bytes, image: Image.Image, path: Path) -> NDArray[Any]:
+    """Return all 16 bits of a colour image, (H, W, 3) RGB; alpha is dropped."""
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        raise ImageError(f"{path} is a turned 16-bit colour image, which --depth cannot read: save it upright.")
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != (image.height, image.width):
+        raise ImageError(f"{path} is a kind of 16-bit image that --depth cannot read: save it as a 16-bit PNG.")
+    return pixels[..., 2::-1] if pixels.ndim == 3 else pixels
 
 
 def _check_claims(image: Image.Image, content: bytes, path: Path) -> None:
@@ -115,5 +167,6 @@ def _upright(image: Image.Image) -> Image.Image:
 
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")  # whatever the suffix; Pillow's other decoders may start programs
 _PLAIN = ("RGB", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # used unchanged; all other modes become RGB
+_BITS = 258  # TIFF's tag BitsPerSample
 _SCAN = b"\xff\xda"  # JPEG's marker at the start of a scan
 _REMEDY = "replace or remove it, then run again."

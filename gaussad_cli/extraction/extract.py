@@ -17,7 +17,7 @@ from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import AUTO, Compute, EngineChoice, build_engine
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
-from gaussad_cli.extraction.store import Recipe, backbone_folder, split_folder
+from gaussad_cli.extraction.store import Recipe, backbone_folder, preprocessing, split_folder
 from gaussad_cli.files import locked
 
 
@@ -147,6 +147,7 @@ def _target(options: NetworkOptions, choice: EngineChoice, cache: Path) -> Targe
         weights_sha256=network.checkpoint.sha256,
         padding=network.padding,
         input_size=backbone.input_size,
+        preprocessing=preprocessing(options.depth),
         engine=choice.engine,
         precision=choice.precision,
     )

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -25,6 +25,7 @@ from gaussad_cli.extraction import store
 from gaussad_cli.extraction.augment import Augmentation, Augmenter
 from gaussad_cli.extraction.decode import Squares, read_squares
 from gaussad_cli.extraction.engine import Engine
+from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.files import sha256_of
 from gaussad_cli.lookahead import look_ahead
 
@@ -87,6 +88,7 @@ class Extractor:
     workers: int = 2
     meter: Meter = field(default_factory=Meter)
     augmentation: Augmentation | None = None
+    remarks: Remarks = field(default_factory=Remarks)
 
     def __call__(self, category: Category, advance: Advance) -> int:
         """Extract the missing features of both splits; return the number of images that went through a network."""
@@ -172,8 +174,9 @@ class Extractor:
 
     def _start(self, batch: _Batch, augmenter: Augmenter | None, decoders: _Submits, network: _Submits) -> _Job:
         """Start decoding a batch, and queue the networks' run on the decoded images."""
-        sizes = {plan.target.recipe.input_size for plan in batch.plans}
-        squares = [decoders.submit(_read, views, sizes, augmenter) for views in _readings(batch.views)]
+        recipes = [plan.target.recipe for plan in batch.plans]
+        sizes, depth = {recipe.input_size for recipe in recipes}, store.depth_of(recipes[0].preprocessing)
+        squares = [decoders.submit(_read, views, sizes, depth, augmenter) for views in _readings(batch.views)]
         return network.submit(self._run_batch, batch, squares)
 
     def _run_batch(self, batch: _Batch, jobs: Sequence[_Job]) -> tuple[list[str], list[Features]]:
@@ -181,6 +184,7 @@ class Extractor:
         begin = time.perf_counter()
         squares: list[Squares] = [square for job in jobs for square in job.result()]
         decoded = time.perf_counter()
+        self.remarks.tell([view.image.path for view in batch.views], squares)
         features = []
         for plan in batch.plans:
             size = plan.target.recipe.input_size
@@ -216,16 +220,16 @@ def _readings(views: Sequence[_View]) -> Iterator[list[_View]]:
             yield together[i : i + VIEWS_PER_READING]
 
 
-def _read(views: Sequence[_View], sizes: Iterable[int], augmenter: Augmenter | None) -> list[Squares]:
+def _read(views: Sequence[_View], sizes: Iterable[int], depth: int, augmenter: Augmenter | None) -> list[Squares]:
     """Read the file of an image, and make its views."""
     image = views[0].image
-    read = read_squares(image.path, sizes)
+    read = read_squares(image.path, sizes, depth)
     if augmenter is None:
         return [read]
     augmented = (
         {size: augmenter(s, image.name, view.epoch or 0) for size, s in read.by_size.items()} for view in views
     )
-    return [Squares(read.sha256, by_size) for by_size in augmented]
+    return [replace(read, by_size=by_size) for by_size in augmented]
 
 
 @dataclass

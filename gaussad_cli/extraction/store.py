@@ -42,6 +42,7 @@ _LIBRARIES = (
     "albumentations",
 )
 
+FULL_DEPTH = 16  # bits that the pixels of a 16-bit file have, if nothing else is said
 ON_DISK = 1 << 28  # bytes of a level's features: larger arrays are never in memory as a whole
 
 Features = NDArray[np.float32]
@@ -143,6 +144,30 @@ class Manifest:
         return (len(self.images), *((self.recipe.epochs,) if self.recipe.epochs else ()))
 
 
+def preprocessing(depth: int | None) -> str:
+    """Name the rule from file to network input, where the pixels of 16-bit files have `depth` bits (None: all 16)."""
+    return Recipe.preprocessing + (f"{_DEPTH}{depth}" if depth not in (None, FULL_DEPTH) else "")
+
+
+def depth_of(preprocessing: str) -> int:
+    """Return the bits that the pixels of 16-bit files have by a rule.
+
+    Raises
+    ------
+    ValueError
+        If it is not a rule of this gaussad.
+    """
+    if preprocessing == Recipe.preprocessing:
+        return FULL_DEPTH
+    rule, _, depth = preprocessing.partition(_DEPTH)
+    if rule != Recipe.preprocessing or depth not in map(str, range(9, FULL_DEPTH)):
+        raise ValueError(f"there is no preprocessing {preprocessing}")
+    return int(depth)
+
+
+_DEPTH = "/depth-"
+
+
 def digest(content: object) -> str:
     """Return the SHA-256 of a JSON-able object, independent of the order of keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -226,7 +251,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     UserError
-        If it is missing, damaged, edited, or of another schema version.
+        If it is missing, damaged, edited, of another schema version, or not in the folder that it belongs in.
     """
     path = folder / MANIFEST
     try:
@@ -236,7 +261,7 @@ def read_manifest(folder: Path) -> Manifest:
         if content != sealed(content):
             raise UserError(f"{path} was edited: it does not match its own digest. {_rebuild(folder)}")
         json.dumps(content, ensure_ascii=False).encode()  # fails on lone surrogates, which results cannot contain
-        return Manifest(
+        manifest = Manifest(
             dataset=str(content["dataset"]),
             category=str(content["category"]),
             split=str(content["split"]),
@@ -249,6 +274,18 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UserError(f"cannot read {path} ({reason}). {_rebuild(folder)}") from None
+    _check_place(folder, manifest)
+    return manifest
+
+
+def _check_place(folder: Path, manifest: Manifest) -> None:
+    """Check that a split is in its own folder: one that was moved would be scored as another category or split."""
+    own = split_folder(Path(), manifest.dataset, manifest.recipe, manifest.category, manifest.split)
+    if folder.absolute().parts[-len(own.parts) :] != own.parts:
+        raise UserError(
+            f"{folder / MANIFEST} belongs in {own}: a folder was moved or renamed. Move it back, or run "
+            "'gaussad extract' again with the same options."
+        )
 
 
 def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
@@ -484,17 +521,42 @@ def _member(level: int) -> str:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write named arrays as one ``.npz``."""
-    write_whole(path, lambda file: np.savez(file, **dict(arrays)))  # type: ignore[arg-type]
+    """Write named arrays, and their digest, as one ``.npz``."""
+    content = {**arrays, _DIGEST: np.array(_digest_of(arrays))}
+    write_whole(path, lambda file: np.savez(file, **content))  # type: ignore[arg-type]
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[Any]] | None:
-    """Read the arrays of :func:`write_arrays`; None if they are missing or damaged: they can be computed again."""
+def read_arrays(path: Path, sha256: str = "") -> dict[str, NDArray[Any]] | None:
+    """Read the arrays of :func:`write_arrays`.
+
+    Parameters
+    ----------
+    sha256 : of the file, if a manifest records it; it then takes the place of the digest inside, which older files lack
+
+    Returns
+    -------
+    None if the arrays are missing, damaged or edited: they can be computed again.
+    """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+        if sha256 and sha256_of(path) != sha256:
+            return None
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        own = str(arrays.pop(_DIGEST, ""))
+        return arrays if sha256 or own == _digest_of(arrays) else None
     except Exception:  # a damaged zip raises almost anything
         return None
+
+
+_DIGEST = "digest"  # the name of the array that holds it
+
+
+def _digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
+    sha256 = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        sha256.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        sha256.update(array.tobytes())
+    return sha256.hexdigest()
 
 
 # --- finding extractions ---

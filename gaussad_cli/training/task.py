@@ -19,6 +19,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.augment import CHAIN_VERSION, Augmenter
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import Precision
+from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import Recipe, digest
 from gaussad_cli.files import write_json
 
@@ -193,6 +194,7 @@ def read_images(images: Sequence[ImageFile], size: int, workers: int) -> Decoded
     """
     with ThreadPoolExecutor(workers) as pool:
         decoded = list(pool.map(lambda image: read_squares(image.path, [size]), images))
+    Remarks().tell([image.path for image in images], decoded)
     squares = np.stack([image.by_size[size] for image in decoded])
     squares.setflags(write=False)  # every epoch starts from them
     return DecodedImages(

@@ -169,7 +169,7 @@ def test_training_images_that_are_all_alike_have_no_auroc_and_the_table_says_so(
     for number in range(1, 6):
         shutil.copyfile(tiny / "knob/train/good/000.png", tiny / f"knob/train/good/00{number}.png")
     extract()
-    gaussad("evaluate", *LITE0)
+    assert_user_error(gaussad("evaluate", *LITE0), "undefined for 'knob' (level 3)", "are all alike")
     assert "undefined in some cells for knob" in gaussad("tables", "--table", "3").out
 
 

@@ -334,3 +334,13 @@ def test_a_compressed_model_is_updated_too(gaussad, images):
     assert gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME, *mode).code == 0
     assert gaussad("update", "m.gaussad", "--normal", "bad", "--allow-anomalous").code == 0
     assert read_model(Path("m.gaussad")).levels[0].n == 28
+
+
+@pytest.mark.parametrize("different", [0, 1])
+@pytest.mark.parametrize("mode", ["all", "npca"])
+def test_normal_images_that_are_nearly_all_the_same_are_an_error(gaussad, tmp_path, different, mode):
+    for i in range(20):
+        write_image(tmp_path / f"good/{i:02d}.png", seed=int(i < different))
+    done = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME, "--mode", mode)
+    assert_user_error(done, "the same" if different else "alike")
+    assert not Path("m.gaussad").exists()

@@ -97,6 +97,12 @@ def test_no_level_of_use_gives_equal_scores():
     assert set(result.scores[~result.validation]) == {0.0}
 
 
+def test_where_no_level_is_defined_no_score_is():
+    result = weigh_levels(np.full((20, 2), np.nan), np.arange(20) % 2 == 0)
+    assert np.isnan(result.scores).all()
+    assert not result.validation.any()
+
+
 @pytest.mark.parametrize("anomalies", [0, 1, 9, 10])
 def test_a_class_of_fewer_than_two_images_leaves_nothing_to_score(anomalies):
     result = weigh_levels(levels(10)[0], np.arange(10) < anomalies)

@@ -121,7 +121,14 @@ def test_other_weights_than_the_models_are_refused():
 
 
 @pytest.mark.parametrize(
-    "change", [{"input_size": 225}, {"std": (1.0, 1.0, 1.0)}, {"padding": "paper"}, {"preprocessing": "other/1"}]
+    "change",
+    [
+        {"input_size": 225},
+        {"std": (1.0, 1.0, 1.0)},
+        {"padding": "paper"},
+        {"preprocessing": "other/1"},
+        {"preprocessing": "pil-rgb8/cv2-linear/1/depth-7"},
+    ],
 )
 def test_a_model_of_other_preprocessing_is_refused(change):
     with pytest.raises(UserError, match="takes other input"):

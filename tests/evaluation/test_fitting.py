@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import fitting
 from gaussad_cli.extraction import store
 from gaussad_cli.gaussian.distances import mahalanobis, project
@@ -51,3 +52,53 @@ def test_one_thread_adds_up_whatever_there_are(category, monkeypatch, on_disk):
         fitting.level_spectra(category, store.read_manifest(category / "train"), 1)
     assert threads
     assert set(threads) == {1}
+
+
+# --- stored spectra ---
+
+
+@pytest.fixture
+def stored(category):
+    """The category with its spectra stored, and their file."""
+    train = store.read_manifest(category / "train")
+    spectra, _ = fitting.level_spectra(category, train, 1)
+    fitting.store_spectra(category, train, 1, spectra)
+    return store.spectra_path(category, 1)
+
+
+def edit(path, digest=True):
+    """Double a fold's mean in a file that can be read still, and leave out its digest if that is wanted."""
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files if digest or name != "digest"}
+    np.savez(path, **arrays | {"0_mean": 2 * arrays["0_mean"]})
+
+
+def test_stored_spectra_are_read(category, stored):
+    spectra, is_fitted = fitting.level_spectra(category, store.read_manifest(category / "train"), 1)
+    assert (len(spectra), is_fitted) == (5, False)
+
+
+@pytest.mark.parametrize("digest", [True, False])
+def test_edited_spectra_are_fitted_again_to_the_same_bytes(category, stored, digest):
+    train, before = store.read_manifest(category / "train"), stored.read_bytes()
+    edit(stored, digest)
+    spectra, is_fitted = fitting.level_spectra(category, train, 1)
+    assert is_fitted
+    fitting.store_spectra(category, train, 1, spectra)
+    assert stored.read_bytes() == before
+
+
+def test_spectra_that_stand_for_their_features_are_read_though_they_have_no_digest_of_their_own(category, stored):
+    """Those of before there were digests: the manifest holds their file's."""
+    with np.load(stored) as file:
+        np.savez(stored, **{name: file[name] for name in file.files if name != "digest"})
+    store.forget_features(category, [1])
+    _, is_fitted = fitting.level_spectra(category, store.read_manifest(category / "train"), 1)
+    assert not is_fitted
+
+
+def test_edited_spectra_that_stand_for_their_features_are_an_error(category, stored):
+    store.forget_features(category, [1])
+    edit(stored)
+    with pytest.raises(UserError, match=r"were not kept.* run 'gaussad extract' again"):
+        fitting.level_spectra(category, store.read_manifest(category / "train"), 1)

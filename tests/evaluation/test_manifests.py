@@ -206,3 +206,11 @@ def test_facts_are_of_the_wanted_cells_and_name_all_their_origins():
     }
     both = manifests.facts(manifest, {"lid": [Cell("l2", "all", None, level) for level in "12"]})
     assert both["train images", "lid"] == "8 and 9"
+
+
+def test_a_manifest_under_the_name_of_another_is_refused(tmp_path):
+    manifests.write(tmp_path, SMALL)
+    path = manifests.path_of(tmp_path, SMALL)
+    path.rename(path.with_name("other-key.json"))
+    with pytest.raises(UserError, match=r"other-key\.json belongs to another extraction"):
+        manifests.read(path.with_name("other-key.json"))

@@ -176,6 +176,15 @@ def test_with_both_classes_there_is_nothing_to_warn_of():
     assert assemble(category(), {1: distances(L2)}).warning is None
 
 
+@pytest.mark.parametrize(("scoring", "warns"), [(GAUSSIAN, True), (Scoring("gmm"), True), (Scoring("sed"), False)])
+def test_a_score_that_fails_for_training_images_all_alike_warns_of_them(scoring, warns):
+    """SED also fails where one feature has no variance, as the paper says."""
+    scored = distances(scoring)
+    scored.tested[scoring][1].distance[0] = np.nan
+    warning = assemble(category(), {1: scored}).warning
+    assert (warning is not None and "'knob' (level 1): the training images of a fold are all alike" in warning) == warns
+
+
 # --- scores and thresholds ---
 
 

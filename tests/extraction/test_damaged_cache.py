@@ -25,8 +25,9 @@ RECIPE = store.Recipe("toy", 2, "none", "0" * 64, "native", 16)
 )
 def test_a_manifest_with_a_value_of_another_type_is_refused_though_its_digest_is_right(tmp_path, where, value):
     manifest = store.Manifest("tiny", "knob", "train", RECIPE, (store.ImageEntry("a.png", "good", "0" * 64),), {})
-    store.write_features(tmp_path, manifest, {})
-    path = tmp_path / store.MANIFEST
+    folder = store.split_folder(tmp_path, "tiny", RECIPE, "knob", "train")
+    store.write_features(folder, manifest, {})
+    path = folder / store.MANIFEST
     content = json.loads(path.read_text())
     *parents, last = where.split("/")
     holder = content
@@ -35,7 +36,7 @@ def test_a_manifest_with_a_value_of_another_type_is_refused_though_its_digest_is
     holder[last] = value
     path.write_text(json.dumps(store.sealed(content)))
     with pytest.raises(UserError, match="cannot read"):
-        store.read_manifest(tmp_path)
+        store.read_manifest(folder)
 
 
 def test_an_array_whose_header_numpy_fails_on_is_refused(tmp_path):

@@ -177,3 +177,73 @@ def test_a_jpeg_of_many_scans_is_refused_before_they_are_decoded(tmp_path, monke
     assert decode.decode_pixels(jpeg(scans=20), tmp_path / "x.jpg").shape == (64, 64)
     with pytest.raises(ImageError, match=r"x\.jpg is a JPEG with suspiciously many scans"):
         decode.decode_pixels(jpeg(scans=21), tmp_path / "x.jpg")
+
+
+# --- 16-bit files whose pixels have fewer bits, and files of several pages ---
+
+TWELVE = DEEP >> 4
+COLOUR = np.stack([TWELVE, TWELVE[::-1], TWELVE[:, ::-1]], axis=2)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("depth", [10, 12, 14])
+def test_of_fewer_bits_in_16_bit_files_the_high_8_are_kept(tmp_path, suffix, depth):
+    path, pixels = tmp_path / f"x.{suffix}", DEEP >> (16 - depth)
+    cv2.imwrite(str(path), pixels)
+    np.testing.assert_array_equal(decode_pixels(path.read_bytes(), path, depth), pixels >> (depth - 8))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_of_12_bit_colour_the_high_8_bits_are_kept_and_alpha_is_dropped(tmp_path, suffix):
+    path = tmp_path / f"x.{suffix}"
+    for alpha in (False, True):
+        cv2.imwrite(str(path), np.concatenate([COLOUR[..., ::-1], *([TWELVE[..., None]] if alpha else [])], axis=2))
+        np.testing.assert_array_equal(decode_pixels(path.read_bytes(), path, 12), COLOUR >> 4)
+
+
+@pytest.mark.parametrize("pixels", [DEEP, np.stack([DEEP] * 3, axis=2)], ids=["gray", "colour"])
+def test_a_pixel_of_more_bits_than_the_depth_is_an_error(tmp_path, pixels):
+    path = tmp_path / "x.png"
+    cv2.imwrite(str(path), pixels)
+    with pytest.raises(ImageError, match=f"x.png has the value {DEEP.max()}, which is more than 12 bits"):
+        decode_pixels(path.read_bytes(), path, 12)
+
+
+def test_the_depth_changes_nothing_of_8_bit_files(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(RGB).save(path)
+    np.testing.assert_array_equal(decode_pixels(path.read_bytes(), path, 12), RGB)
+
+
+def test_a_turned_12_bit_colour_file_is_refused_rather_than_read_unturned(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(tmp_path / "8.png", exif=exif)
+    cv2.imwrite(str(tmp_path / "x.png"), COLOUR)
+    chunk = (tmp_path / "8.png").read_bytes()
+    at = chunk.index(b"eXIf") - 4
+    chunk = chunk[at : at + 12 + int.from_bytes(chunk[at : at + 4])]
+    content = (tmp_path / "x.png").read_bytes()
+    content = content[:33] + chunk + content[33:]
+    with pytest.raises(ImageError, match="save it upright"):
+        decode_pixels(content, tmp_path / "x.png", 12)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("pixels", [TWELVE, COLOUR], ids=["gray", "colour"])
+def test_the_peak_of_16_bit_files_is_known(tmp_path, suffix, pixels):
+    path = tmp_path / f"x.{suffix}"
+    cv2.imwrite(str(path), pixels)
+    assert read_squares(path, [4]).peak == pixels.max() >> 8
+    assert read_squares(path, [4], 12).peak is None
+    Image.fromarray(RGB).save(path)
+    assert read_squares(path, [4]).peak is None
+
+
+def test_a_file_of_several_pages_is_known_and_its_first_page_is_read(tmp_path):
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    first.save(tmp_path / "two.tif", save_all=True, append_images=[second])
+    first.save(tmp_path / "one.tif")
+    assert read_squares(tmp_path / "two.tif", [4]).has_pages
+    assert not read_squares(tmp_path / "one.tif", [4]).has_pages
+    np.testing.assert_array_equal(read_rgb(tmp_path / "two.tif"), RGB)

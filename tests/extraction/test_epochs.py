@@ -108,9 +108,9 @@ def test_keys_of_images_as_they_are_know_no_augmentation():
 def test_a_file_is_read_once_for_several_views(tmp_path, tiny, monkeypatch):
     read = []
 
-    def counted(path, sizes, read_squares=pipeline.read_squares):
+    def counted(path, sizes, depth, read_squares=pipeline.read_squares):
         read.append(path)
-        return read_squares(path, sizes)
+        return read_squares(path, sizes, depth)
 
     monkeypatch.setattr(pipeline, "read_squares", counted)
     monkeypatch.setattr(pipeline, "SHARD", 64)
@@ -210,8 +210,8 @@ def changing(read):
     """Let 003.png be another image as soon as it was read for the first time."""
     changes = iter([True])
 
-    def read_and_change(path, sizes):
-        squares = read(path, sizes)
+    def read_and_change(path, sizes, depth):
+        squares = read(path, sizes, depth)
         if path.name == "003.png" and next(changes, False):
             write_image(path, seed=4711)
         return squares

@@ -179,9 +179,9 @@ def test_several_backbones_share_one_reading_of_each_file(tmp_path, tiny, monkey
     extractor(tmp_path, cache="alone")(knob, nothing)
     Extractor([Target(ToyEngine(), other)], tmp_path / "alone", "tiny", batch_size=2)(knob, nothing)
 
-    def counted(path, sizes, read_squares=pipeline.read_squares):
+    def counted(path, sizes, depth, read_squares=pipeline.read_squares):
         read.append(path)
-        return read_squares(path, sizes)
+        return read_squares(path, sizes, depth)
 
     monkeypatch.setattr(pipeline, "read_squares", counted)
     targets = [Target(ToyEngine(), RECIPE), Target(ToyEngine(), other)]
@@ -226,9 +226,9 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_what_bounds_the_rate_is_found_out(tmp_path, tiny, monkeypatch, workers):
-    def slow(path, sizes, read_squares=pipeline.read_squares):
+    def slow(path, sizes, depth, read_squares=pipeline.read_squares):
         time.sleep(0.02)
-        return read_squares(path, sizes)
+        return read_squares(path, sizes, depth)
 
     class SlowEngine(ToyEngine):
         def run(self, images):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,32 +70,40 @@ def test_a_plain_recipe_is_that_of_the_same_network_without_augmentation():
 # --- features ---
 
 
-def test_a_manifest_is_read_as_it_was_written(tmp_path):
-    written = store.write_features(tmp_path, manifest_of(), {1: draw(5, 3), 2: draw(5, 4)})
-    assert dataclasses.replace(store.read_manifest(tmp_path), versions={}) == written
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of the training images of `knob`."""
+    path = store.split_folder(tmp_path, "d", RECIPE, "knob", "train")
+    path.mkdir(parents=True)
+    return path
 
 
-def test_a_manifest_names_the_versions_of_the_libraries(tmp_path):
-    store.write_features(tmp_path, manifest_of(), {})
-    assert store.read_manifest(tmp_path).versions["numpy"] == np.__version__
+def test_a_manifest_is_read_as_it_was_written(folder):
+    written = store.write_features(folder, manifest_of(), {1: draw(5, 3), 2: draw(5, 4)})
+    assert dataclasses.replace(store.read_manifest(folder), versions={}) == written
+
+
+def test_a_manifest_names_the_versions_of_the_libraries(folder):
+    store.write_features(folder, manifest_of(), {})
+    assert store.read_manifest(folder).versions["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize(("recipe", "shape"), [(RECIPE, (5, 3)), (AUGMENTED, (5, 3, 4))])
-def test_features_are_read_as_they_were_written(tmp_path, recipe, shape):
-    manifest = store.write_features(tmp_path, manifest_of(recipe), {1: draw(*shape)})
-    np.testing.assert_array_equal(store.read_features(tmp_path, manifest, 1), draw(*shape))
+def test_features_are_read_as_they_were_written(folder, recipe, shape):
+    manifest = store.write_features(folder, manifest_of(recipe), {1: draw(*shape)})
+    np.testing.assert_array_equal(store.read_features(folder, manifest, 1), draw(*shape))
 
 
-def test_a_level_file_is_what_numpy_would_save(tmp_path):
-    store.write_features(tmp_path, manifest_of(), {1: draw(5, 3)})
-    np.save(tmp_path / "numpys.npy", draw(5, 3))
-    assert (tmp_path / "level_1.npy").read_bytes() == (tmp_path / "numpys.npy").read_bytes()
+def test_a_level_file_is_what_numpy_would_save(folder):
+    store.write_features(folder, manifest_of(), {1: draw(5, 3)})
+    np.save(folder / "numpys.npy", draw(5, 3))
+    assert (folder / "level_1.npy").read_bytes() == (folder / "numpys.npy").read_bytes()
 
 
-def test_levels_of_an_earlier_run_stay_in_the_manifest(tmp_path):
-    first = store.write_features(tmp_path, manifest_of(), {2: draw(5, 4)})
-    store.write_features(tmp_path, first, {1: draw(5, 3)})
-    assert list(store.read_manifest(tmp_path).levels) == [1, 2]
+def test_levels_of_an_earlier_run_stay_in_the_manifest(folder):
+    first = store.write_features(folder, manifest_of(), {2: draw(5, 4)})
+    store.write_features(folder, first, {1: draw(5, 3)})
+    assert list(store.read_manifest(folder).levels) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -107,53 +116,53 @@ def test_levels_of_an_earlier_run_stay_in_the_manifest(tmp_path):
         (AUGMENTED, draw(5, 2, 4)),
     ],
 )
-def test_features_that_are_not_a_float32_row_per_image_are_not_written(tmp_path, recipe, values):
+def test_features_that_are_not_a_float32_row_per_image_are_not_written(folder, recipe, values):
     with pytest.raises(UserError, match="level 1: features must be"):
-        store.write_features(tmp_path, manifest_of(recipe), {1: values})
-    assert list(tmp_path.iterdir()) == []
+        store.write_features(folder, manifest_of(recipe), {1: values})
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_feature_that_is_not_finite_names_its_image(tmp_path, value):
+def test_a_feature_that_is_not_finite_names_its_image(folder, value):
     features = draw(5, 3)
     features[[1, 3], 2] = value
     with pytest.raises(ImageError, match=r"image knob/train/good/1\.png and 1 more"):
-        store.write_features(tmp_path, manifest_of(), {1: features})
+        store.write_features(folder, manifest_of(), {1: features})
 
 
-def test_a_feature_that_is_not_finite_in_the_file_names_its_image(tmp_path):
+def test_a_feature_that_is_not_finite_in_the_file_names_its_image(folder):
     features = draw(5, 3)
     features[4, 0] = np.nan
-    np.save(tmp_path / "level_1.npy", features)
-    entry = store.LevelEntry("level_1.npy", (5, 3), "float32", sha256_of(tmp_path / "level_1.npy"))
+    np.save(folder / "level_1.npy", features)
+    entry = store.LevelEntry("level_1.npy", (5, 3), "float32", sha256_of(folder / "level_1.npy"))
     manifest = dataclasses.replace(manifest_of(), levels={1: entry})
     with pytest.raises(ImageError, match=r"image knob/train/good/4\.png\."):
-        store.read_features(tmp_path, manifest, 1)
+        store.read_features(folder, manifest, 1)
 
 
-def test_an_edited_manifest_is_found_out_by_its_digest(tmp_path):
-    store.write_features(tmp_path, manifest_of(), {1: draw(5, 3)})
-    path = tmp_path / "manifest.json"
+def test_an_edited_manifest_is_found_out_by_its_digest(folder):
+    store.write_features(folder, manifest_of(), {1: draw(5, 3)})
+    path = folder / "manifest.json"
     path.write_text(path.read_text().replace('"label": "good"', '"label": "scratch"', 1))
     with pytest.raises(UserError, match=r"manifest\.json was edited"):
-        store.read_manifest(tmp_path)
+        store.read_manifest(folder)
 
 
-def test_a_manifest_of_another_schema_is_refused_whatever_its_digest(tmp_path):
-    store.write_features(tmp_path, manifest_of(), {})
-    path = tmp_path / "manifest.json"
+def test_a_manifest_of_another_schema_is_refused_whatever_its_digest(folder):
+    store.write_features(folder, manifest_of(), {})
+    path = folder / "manifest.json"
     path.write_text(json.dumps(store.sealed({**json.loads(path.read_text()), "schema": 2})))
     with pytest.raises(UserError, match="schema 2, this gaussad reads 1"):
-        store.read_manifest(tmp_path)
+        store.read_manifest(folder)
 
 
-def test_a_manifest_cannot_point_out_of_its_folder(tmp_path):
-    store.write_features(tmp_path, manifest_of(), {1: draw(5, 3)})
-    path = tmp_path / "manifest.json"
+def test_a_manifest_cannot_point_out_of_its_folder(folder):
+    store.write_features(folder, manifest_of(), {1: draw(5, 3)})
+    path = folder / "manifest.json"
     content = json.loads(path.read_text())
     content["levels"]["1"]["file"] = "../../level_1.npy"
     path.write_text(json.dumps(store.sealed(content)))
-    assert store.read_manifest(tmp_path).levels[1].file == "level_1.npy"
+    assert store.read_manifest(folder).levels[1].file == "level_1.npy"
 
 
 @pytest.mark.parametrize(
@@ -165,36 +174,36 @@ def test_a_manifest_cannot_point_out_of_its_folder(tmp_path):
     ],
     ids=["cut", "changed", "missing"],
 )
-def test_a_damaged_level_file_is_named_with_what_to_run(tmp_path, damage, problem):
-    manifest = store.write_features(tmp_path, manifest_of(), {1: draw(5, 3)})
-    damage(tmp_path / "level_1.npy")
+def test_a_damaged_level_file_is_named_with_what_to_run(folder, damage, problem):
+    manifest = store.write_features(folder, manifest_of(), {1: draw(5, 3)})
+    damage(folder / "level_1.npy")
     with pytest.raises(UserError, match=f"{problem}.* Run 'gaussad extract' again"):
-        store.read_features(tmp_path, manifest, 1)
+        store.read_features(folder, manifest, 1)
 
 
-def test_the_levels_that_are_there_and_whole_need_no_work(tmp_path):
-    manifest = store.write_features(tmp_path, manifest_of(), {1: draw(5, 3), 2: draw(5, 4)})
-    (tmp_path / "level_2.npy").write_bytes(b"")
-    assert store.whole_levels(tmp_path, RECIPE, manifest.images) == {1: manifest.levels[1]}
+def test_the_levels_that_are_there_and_whole_need_no_work(folder):
+    manifest = store.write_features(folder, manifest_of(), {1: draw(5, 3), 2: draw(5, 4)})
+    (folder / "level_2.npy").write_bytes(b"")
+    assert store.whole_levels(folder, RECIPE, manifest.images) == {1: manifest.levels[1]}
 
 
 @pytest.mark.parametrize(
     ("recipe", "n"), [(RECIPE, 4), (dataclasses.replace(RECIPE, engine="onnx"), 5)], ids=["images", "recipe"]
 )
-def test_levels_of_other_images_or_another_recipe_are_not_taken(tmp_path, recipe, n):
-    store.write_features(tmp_path, manifest_of(), {1: draw(5, 3)})
-    assert store.whole_levels(tmp_path, recipe, manifest_of(n=n).images) == {}
+def test_levels_of_other_images_or_another_recipe_are_not_taken(folder, recipe, n):
+    store.write_features(folder, manifest_of(), {1: draw(5, 3)})
+    assert store.whole_levels(folder, recipe, manifest_of(n=n).images) == {}
 
 
 # --- features for which spectra stand ---
 
 
 @pytest.fixture
-def category(tmp_path):
+def category(folder):
     """A category with the training features of two levels, and the spectra of the first."""
-    store.write_features(tmp_path / "train", manifest_of(), {1: draw(5, 3), 2: draw(5, 4)})
-    store.write_arrays(store.spectra_path(tmp_path, 1), {"eigenvalues": draw(3)})
-    return tmp_path
+    store.write_features(folder, manifest_of(), {1: draw(5, 3), 2: draw(5, 4)})
+    store.write_arrays(store.spectra_path(folder.parent, 1), {"eigenvalues": draw(3)})
+    return folder.parent
 
 
 def test_features_are_not_removed_unless_all_their_spectra_are_there(category):
@@ -221,6 +230,76 @@ def test_spectra_stand_for_features_until_they_are_changed(category, is_changed,
     if is_changed:
         store.write_arrays(store.spectra_path(category, 1), {"eigenvalues": draw(2)})
     assert set(store.whole_levels(category / "train", RECIPE, manifest_of().images)) == whole
+
+
+# --- a split lies in its own folder ---
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "d/net/{key}/lid/train",
+        "d/net/{key}/knob/test",
+        "d/net/0123456789abcdef/knob/train",
+        "d/ten/{key}/knob/train",
+        "e/net/{key}/knob/train",
+    ],
+    ids=["category", "split", "key", "backbone", "data set"],
+)
+def test_a_split_in_a_folder_of_another_is_refused_and_extracted_again(tmp_path, there):
+    moved = tmp_path / there.format(key=RECIPE.key)
+    moved.parent.mkdir(parents=True, exist_ok=True)
+    manifest = store.read_manifest(write_split(tmp_path))
+    store.split_folder(tmp_path, "d", RECIPE, "knob", "train").rename(moved)
+    with pytest.raises(UserError, match=f"{there.format(key=RECIPE.key)}/manifest.json belongs in d/net/.*/knob/train"):
+        store.read_manifest(moved)
+    assert store.whole_levels(moved, RECIPE, manifest.images) == {}
+
+
+def test_a_whole_cache_may_be_moved_or_linked_to(tmp_path):
+    folder = write_split(tmp_path / "cache")
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    (tmp_path / "link").symlink_to("moved")
+    for name in ("moved", "link"):
+        assert store.read_manifest(tmp_path / name / folder.relative_to(tmp_path / "cache")).category == "knob"
+
+
+def test_a_split_is_read_from_within_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(write_split(tmp_path).parent)
+    assert store.read_manifest(Path("train")).split == "train"
+
+
+# --- named arrays ---
+
+
+def test_arrays_are_read_as_they_were_written(tmp_path):
+    store.write_arrays(tmp_path / "a.npz", {"x": draw(3, 2), "source": np.array("text")})
+    arrays = store.read_arrays(tmp_path / "a.npz")
+    assert arrays.keys() == {"x", "source"}
+    np.testing.assert_array_equal(arrays["x"], draw(3, 2))
+
+
+def test_the_same_arrays_are_the_same_bytes(tmp_path):
+    for name in ("a.npz", "b.npz"):
+        store.write_arrays(tmp_path / name, {"x": draw(3, 2)})
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+@pytest.mark.parametrize("has_digest", [True, False], ids=["its digest", "no digest"])
+def test_edited_arrays_are_not_read(tmp_path, has_digest):
+    path = tmp_path / "a.npz"
+    store.write_arrays(path, {"x": draw(3, 2)})
+    with np.load(path) as file:
+        digest = {"digest": file["digest"]} if has_digest else {}
+    np.savez(path, x=draw(3, 2) * 2, **digest)
+    assert store.read_arrays(path) is None
+
+
+def test_arrays_without_a_digest_are_read_where_a_manifest_has_the_files(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x=draw(3, 2))
+    assert store.read_arrays(path, sha256_of(path)) is not None
+    assert store.read_arrays(path, "0" * 64) is None
 
 
 # --- shards ---

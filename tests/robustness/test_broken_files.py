@@ -185,17 +185,22 @@ def other_arrays(values):
 
 @cases(1)
 def test_damaged_spectra(cache, data):
-    """Damage the bytes, or one of the arrays in a file that is sound otherwise."""
+    """Damage the bytes, or one of the arrays in a sound file, with the digest made right again or not."""
     path, other = cache.copy("results") / "spectra" / "level_1.npz", data.draw(st.booleans())
+    sealed = other and data.draw(st.booleans())
     if other:
         with np.load(path, allow_pickle=False) as file:
             content = dict(file)
-        name = data.draw(st.sampled_from(sorted(content.keys() - {"source"})))
+        name = data.draw(st.sampled_from(sorted(content.keys() - {"source", "digest"})))
         content[name] = data.draw(st.sampled_from(list(other_arrays(content[name]))))
-        data.draw(st.sampled_from((np.savez, np.savez_compressed)))(path, **content)
+        if sealed:
+            del content["digest"]
+            store.write_arrays(path, content)
+        else:
+            data.draw(st.sampled_from((np.savez, np.savez_compressed)))(path, **content)
     else:
         path.write_bytes(data.draw(damaged(path.read_bytes(), [b"PK\3\4", b"\x93NUMPY"])))
-    cache.judge("spectra", other)
+    cache.judge("spectra", sealed)
     cache.mend(cache.category / "spectra")
 
 
