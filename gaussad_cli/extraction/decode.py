@@ -52,6 +52,8 @@ def read_squares(path: Path, sizes: Iterable[int]) -> Squares:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None
+    except ValueError:  # it holds NUL, or characters that names here cannot have
+        raise ImageError(f"{path}: no file can have this name. A list that find -print0 made needs --null.") from None
     pixels = decode_pixels(content, path)
     return Squares(hashlib.sha256(content).hexdigest(), {size: _square(pixels, size) for size in sizes})
 
