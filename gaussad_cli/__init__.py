@@ -4,7 +4,11 @@ The command line is `gaussad`; in Python there are :class:`GaussianDetector` on 
 images.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime sends usage data unless this is set when it is first imported. All our imports of it pass here.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from gaussad_cli.detector.estimator import GaussianDetector, ImageDetector

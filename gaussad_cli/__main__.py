@@ -14,6 +14,7 @@ def entry() -> None:
     After Ctrl-C nobody waits for threads that are at work: files are whole or not there, as after a SIGKILL. A second
     Ctrl-C ends the process at once.
     """
+    _keep_standard_numbers()
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, in the background
         signal.signal(signal.SIGINT, _stop)
     try:
@@ -30,6 +31,15 @@ def entry() -> None:
     if code == INTERRUPTED:
         _leave()
     sys.exit(code)
+
+
+def _keep_standard_numbers() -> None:
+    """Open the null device for standard streams that are closed, or else the next files get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # gets the lowest free number, which is this one
 
 
 def _stop(*_: object) -> None:

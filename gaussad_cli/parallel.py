@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +14,7 @@ from gaussad_cli.errors import UserError
 
 Result = TypeVar("Result")
 _PATIENCE = 30  # seconds to wait for a scheduler's answer
+_LOOK = 0.5  # seconds between a worker's looks at whether its parent is still there
 
 
 @dataclass(frozen=True)
@@ -20,8 +24,8 @@ class Distribution:
     Attributes
     ----------
     jobs : processes on this machine
-    scheduler : address of a dask scheduler, such as tcp://host:8786; its workers see the cache and the data by the
-        same paths
+    scheduler : address of a dask scheduler, such as tcp://host:8786, or tls:// with the certificates of dask's own
+        configuration; its workers see the cache and the data by the same paths
     """
 
     jobs: int = 1
@@ -71,7 +75,7 @@ def run_tasks(
 def _backend(distribution: Distribution) -> Iterator[dict[str, Any]]:
     """Point joblib to the chosen processes or cluster; yield the options of its `Parallel`."""
     if distribution.scheduler is None:
-        yield {"n_jobs": distribution.jobs}
+        yield {"n_jobs": distribution.jobs, "initializer": _end_with, "initargs": (os.getpid(),)}
         return
     try:
         from distributed import Client
@@ -84,5 +88,22 @@ def _backend(distribution: Distribution) -> Iterator[dict[str, Any]]:
     except (OSError, ValueError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"no dask scheduler answers at {distribution.scheduler} ({reason}).") from None
+    except (TypeError, RuntimeError) as error:  # no certificates for tls://, or tcp:// where encryption is required
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"no encrypted connection to {distribution.scheduler} ({reason}). docs/cluster.md says where dask finds "
+            "certificates."
+        ) from None
     with client, parallel_config(backend="dask", client=client):
         yield {"n_jobs": -1, "pre_dispatch": "all"}
+
+
+def _end_with(parent: int) -> None:
+    """End this worker process when its parent has ended, in whatever way; a signal to the parent does not reach it."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

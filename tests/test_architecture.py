@@ -1,6 +1,7 @@
-"""The folder tree is the architecture: imports run one way, and importing does nothing."""
+"""The folder tree is the architecture: imports run one way, and importing does nothing but switch off telemetry."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,15 @@ def test_help_loads_neither_torch_nor_pandas_nor_scikit_learn():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "evaluate" in done.stdout
+
+
+def test_importing_the_package_only_switches_off_the_telemetry_of_onnx_runtime():
+    script = (
+        "import os, sys; before, modules = dict(os.environ), set(sys.modules)\n"
+        "import gaussad_cli\n"
+        "loaded = {name.partition('.')[0] for name in set(sys.modules) - modules} - sys.stdlib_module_names\n"
+        "print(set(os.environ.items()) ^ set(before.items()), loaded)"
+    )
+    unset = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", script], env=unset, capture_output=True, text=True, check=True)
+    assert done.stdout == "{('ORT_DISABLE_TELEMETRY', '1')} {'gaussad_cli'}\n"

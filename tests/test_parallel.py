@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,7 @@ from gaussad_cli.evaluation.evaluate import evaluate_dataset
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.parallel import Distribution, run_tasks
-from tests.conftest import assert_user_error
+from tests.conftest import ROOT, assert_user_error
 from tests.evaluation.tasks import killing, slow_square
 from tests.report.test_report import write_category
 
@@ -73,6 +75,57 @@ def test_where_no_scheduler_answers_that_is_said(monkeypatch):
     monkeypatch.setattr("gaussad_cli.parallel._PATIENCE", 0.5)
     with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
         list(run_tasks(pow, [(1, 2)], Distribution(scheduler="tcp://127.0.0.1:9")))
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    """A certificate that signs itself, as dask's configuration names it for client, scheduler and workers."""
+    pytest.importorskip("cryptography")
+    security = pytest.importorskip("distributed").security.Security.temporary()
+    folder = tmp_path_factory.mktemp("tls")
+    (folder / "cert.pem").write_text(security.tls_client_cert)
+    (folder / "key.pem").write_text(security.tls_client_key)
+    files = {"cert": str(folder / "cert.pem"), "key": str(folder / "key.pem")}
+    of_roles = {f"{role}.{kind}": path for role in ("client", "scheduler", "worker") for kind, path in files.items()}
+    tls = {f"distributed.comm.tls.{name}": path for name, path in {"ca-file": files["cert"], **of_roles}.items()}
+    return {**tls, "distributed.comm.require-encryption": True}
+
+
+def test_tls_takes_the_certificates_of_dasks_configuration_and_nothing_goes_without_them(certificates):
+    dask, distributed = pytest.importorskip("dask"), pytest.importorskip("distributed")
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": None}
+    with dask.config.set(certificates):
+        local = distributed.LocalCluster(protocol="tls", security=distributed.Security(), **options)
+    with local:
+        address = local.scheduler_address
+        assert address.startswith("tls://")
+        with dask.config.set(certificates):
+            assert list(run_tasks(pow, [(2, 3), (3, 2)], Distribution(scheduler=address))) == [8, 9]
+            with pytest.raises(UserError, match="no encrypted connection to tcp://"):
+                list(run_tasks(pow, [(2, 3)], Distribution(scheduler=address.replace("tls://", "tcp://"))))
+        with pytest.raises(UserError, match=r"no encrypted connection to tls://.* docs/cluster.md"):
+            list(run_tasks(pow, [(2, 3)], Distribution(scheduler=address)))
+
+
+PARENT = """
+import sys
+from gaussad_cli.parallel import Distribution, run_tasks
+from tests.evaluation.tasks import slow_square
+
+for square in run_tasks(slow_square, [(x, sys.argv[1]) for x in range(10_000)], Distribution(jobs=2)):
+    print(square, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT], ids=lambda how: how.name)
+def test_worker_processes_end_with_their_parent_however_it_ends(tmp_path, how):
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, tmp_path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=ROOT, text=True
+    ) as parent:
+        assert parent.stdout.readline() == "0\n"
+        parent.send_signal(how)
+        parent.communicate(timeout=20)  # workers hold the same standard output: it ends with the last of them
 
 
 @pytest.mark.slow  # every worker imports torch

@@ -6,6 +6,10 @@ torch, timm and pandas are imported inside commands, so that help is instant.
 from __future__ import annotations
 
 import errno
+import io
+import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,6 +25,7 @@ from gaussad_cli.cli.export import export
 from gaussad_cli.cli.extract import extract
 from gaussad_cli.cli.fit import fit
 from gaussad_cli.cli.info import info
+from gaussad_cli.cli.options import note
 from gaussad_cli.cli.predict import predict
 from gaussad_cli.cli.report import report
 from gaussad_cli.cli.run import run
@@ -35,13 +40,14 @@ _NO_MEMORY = (
     "out of memory. What was finished is kept: run again on a machine with more memory, or with a smaller "
     "--batch-size, fewer --workers or --jobs, or fewer --levels at a time."
 )
-_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_UNWRITABLE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EBADF, errno.EIO)
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    # color: what is piped is not searched for escape codes, so that file names keep theirs
+    context_settings={"help_option_names": ["-h", "--help"], "color": True},
     help="Image anomaly detection with one Gaussian on pre-trained deep features (Rippel et al., ICPR 2020).\n\n"
     "Images flow through extract, fit, evaluate and tables; run does all four. Start with: gaussad demo",
 )
@@ -74,29 +80,49 @@ app.add_typer(train, name="train")
 def main() -> int:
     """Run the command line; return 0 (done), 2 (a problem for the user to fix) or 130 (interrupted); a bug raises."""
     try:
+        _set_up_streams()
         app()
     except UserError as error:
-        typer.echo(f"gaussad: error: {error}", err=True)
+        note(f"gaussad: error: {error}")
         return 2
     except Interrupted as stop:
-        typer.echo(f"gaussad: {stop}", err=True)
+        note(f"gaussad: {stop}")
         return INTERRUPTED
     except SystemExit as end:  # Typer's, for Ctrl-C outside of any command's own message
         if end.code != INTERRUPTED:
             raise
-        typer.echo(STOPPED, err=True)
+        note(STOPPED)
         return INTERRUPTED
     except Exception as error:
         if not (reason := _machines_fault(error)):
             raise
-        typer.echo(f"gaussad: error: {reason}", err=True)
+        note(f"gaussad: error: {reason}")
         return 2
     return 0
 
 
+def _set_up_streams() -> None:
+    """Make the standard streams take any text. What is piped is UTF-8 in every locale; file names keep their bytes.
+
+    Raises
+    ------
+    UserError
+        If standard output is closed.
+    """
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 (to the end)
+    if sys.stdout is None:
+        raise UserError("standard output is closed, so results cannot be printed: send it to a file or to /dev/null.")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout.isatty():
+            sys.stdout.reconfigure(errors="backslashreplace")
+        else:
+            sys.stdout.reconfigure(encoding="utf-8", errors=sys.getfilesystemencodeerrors())
+
+
 def _machines_fault(error: Exception) -> str:
     """Return what the machine lacks, or an empty string if the error is a bug."""
-    if isinstance(error, OSError) and error.errno in _NO_ROOM and error.filename is None:
+    if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
         # Failures to write our files are UserErrors already; this one is of the stream that results are printed to.
         return f"the results cannot be printed: {error.strerror}."
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):

@@ -12,6 +12,7 @@ from gaussad_cli.cli.options import (
     Data,
     Rules,
     Seed,
+    print_result,
     split_names,
 )
 
@@ -39,4 +40,4 @@ def augment_preview(
 
     rules = Augmentation(read_rules(augmentation), seed)
     for category in find_categories(data, split_names(categories)):
-        typer.echo(write_preview(category, rules, out, images, epochs, size))
+        print_result(write_preview(category, rules, out, images, epochs, size))

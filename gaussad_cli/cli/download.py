@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import Categories, note, split_names
+from gaussad_cli.cli.options import Categories, note, print_result, split_names
 from gaussad_cli.errors import UserError
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ def download(
     _agree(source, accept_licence)
     folder = data or Path(dataset.lower())
     for path in fetch(source, folder, split_names(categories), url, sha256, note):
-        typer.echo(path)
+        print_result(path)
     note(f"The folder is in the MVTec layout. Use it: gaussad run --data {folder}")
 
 
 def _agree(source: Source, accepted: bool) -> None:
     """Show a licence; go on only if it is accepted."""
     note(f"{source.name}, (c) {source.holder}: {source.page}\nLicence: {source.licence}\nIts terms: {source.terms}")
-    if not accepted and not (sys.stdin.isatty() and _confirmed()):
+    if not accepted and not (sys.stdin and sys.stdin.isatty() and _confirmed()):
         raise UserError("the licence was not accepted: read it, then run again with --accept-licence.")
 
 

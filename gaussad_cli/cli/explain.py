@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import ModelFile, Weights, note, raise_problems
+from gaussad_cli.cli.options import ModelFile, Weights, note, print_result, raise_problems
 from gaussad_cli.errors import ImageError
 
 
@@ -42,12 +42,12 @@ def explain(
     from gaussad_cli.detector.container import read_model
     from gaussad_cli.detector.explain import check_level, open_explainer, picture_names
     from gaussad_cli.detector.pictures import draw_explanation
-    from gaussad_cli.detector.predict import expand
+    from gaussad_cli.detector.predict import expand, list_names
 
     trained = read_model(model)
     check_level(trained, level)
     explainer = open_explainer(trained, weights, normal)
-    paths, problems = list(expand(map(str, images), sys.stdin)), []
+    paths, problems = list(expand(map(str, images), list_names(sys.stdin))), []
     for path, name in zip(paths, picture_names(paths), strict=True):
         try:
             explanation = explainer.explain(explainer.read(path), str(path), level)
@@ -56,6 +56,6 @@ def explain(
             continue
         draw_explanation(explanation, out / name)
         row = {**explanation.row(), "picture": str(out / name)}
-        typer.echo(json.dumps(row) if json_ else explanation.table())
+        print_result(json.dumps(row) if json_ else explanation.table())
         note(f"{path}: {out / name}")
     raise_problems(*problems)

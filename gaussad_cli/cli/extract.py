@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from gaussad_cli.cli.options import (
     BackboneNames,
     BatchSize,
@@ -30,6 +28,7 @@ from gaussad_cli.cli.options import (
     after_augmentation,
     canonical_names,
     note,
+    print_result,
     raise_problems,
     split_names,
 )
@@ -81,5 +80,5 @@ def extract(
     report = extract_dataset(request, after) if scheduler is None else extract_on_cluster(request, after, scheduler)
     note(str(report))
     for folder in report.folders:
-        typer.echo(folder)
+        print_result(folder)
     raise_problems(report.problem)

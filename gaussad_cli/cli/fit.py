@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
-
 from gaussad_cli.cli.options import (
     BackboneName,
     Cache,
@@ -19,6 +17,7 @@ from gaussad_cli.cli.options import (
     WhichEpochs,
     canonical_name,
     note,
+    print_result,
     raise_problems,
     split_names,
 )
@@ -50,5 +49,5 @@ def fit(
     selection = Selection(canonical_name(backbone), cache, dataset, names, levels, padding, key, epochs)
     report = fit_dataset(selection, Distribution(jobs, scheduler))
     note(f"{report.fitted} levels fitted, {report.already_there} were already there.")
-    typer.echo(report.folder)
+    print_result(report.folder)
     raise_problems(report.problem)

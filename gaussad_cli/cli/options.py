@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,7 @@ WhichDataset = Annotated[Optional[str], typer.Option(help="Choose a data set if 
 Key = Annotated[Optional[str], typer.Option(help="Choose one of several extractions by the first digits of its key.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Work on categories and levels in this many processes.")]
 Scheduler = Annotated[
-    Optional[str], typer.Option(help="Work on the cluster of this dask scheduler instead, such as tcp://host:8786.")
+    Optional[str], typer.Option(help="Work on the cluster of this dask scheduler instead, tcp://host:8786 or tls://...")
 ]
 ScoreName = Annotated[
     Optional[str],
@@ -153,5 +154,11 @@ def program() -> str:
 
 
 def note(text: str) -> None:
-    """Print a message on stderr, so that stdout can be piped."""
-    typer.echo(text, err=True)
+    """Print a message on stderr, so that stdout can be piped; file names in it cannot control a terminal."""
+    with suppress(OSError):  # a message that nobody can read does not end the work
+        typer.echo(escaped(text, keep="\n"), err=True)
+
+
+def print_result(text: object) -> None:
+    """Print a result on stdout: as it is where it is piped, so that file names keep their bytes; else escaped."""
+    typer.echo(escaped(str(text), keep="\n") if sys.stdout.isatty() else str(text))

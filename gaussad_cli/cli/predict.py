@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from gaussad_cli.cli.options import BatchSize, Cache, Device, Engine, ModelFile, Precision, Weights, Workers, note
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, escaped
 
 ANOMALY_FOUND = 3  # exit status with --fail-on-anomaly
 
@@ -29,6 +30,9 @@ def predict(
     watch: Annotated[
         Optional[Path], typer.Option(help="Score the images that arrive in this folder, until Ctrl-C.")
     ] = None,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="End names in the list on stdin by NUL, as find -print0 does.")
+    ] = False,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with status 3 if an image is anomalous.")
     ] = False,
@@ -54,14 +58,19 @@ def predict(
     from gaussad_cli.detector.predict import FilesToScore, PredictionOutput, choose_threshold, predict_files
     from gaussad_cli.extraction.engine import Compute
 
-    files = FilesToScore(tuple(images or ()), watch)
-    output = PredictionOutput(style, lambda text: typer.echo(text, nl=False), copy_to)
+    files = FilesToScore(tuple(images or ()), watch, null)
+    output = PredictionOutput(style, _write_row, copy_to)
     files.check(copy_to)
     trained = read_model(model)
     chosen = choose_threshold(trained, threshold, fpr)
     compute = Compute(engine, device, precision, batch_size, workers)
     network = open_network_of(trained, weights, compute, cache, note)
     _summarise(predict_files(trained, network, files, chosen, output), fail_on_anomaly)
+
+
+def _write_row(row: str) -> None:
+    """Write a row and its line end: as it is where it is piped, escaped on a terminal."""
+    typer.echo(f"{escaped(row[:-1])}\n" if sys.stdout.isatty() else row, nl=False)
 
 
 def _summarise(counts: dict[str, int], fail_on_anomaly: bool) -> None:

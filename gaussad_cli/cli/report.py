@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import WhichDataset, canonical_name, note
+from gaussad_cli.cli.options import WhichDataset, canonical_name, note, print_result
 
 
 def report(
@@ -33,4 +33,4 @@ def report(
 
     lead = None if backbone is None else canonical_name(backbone)
     note("Report:")
-    typer.echo(write_report(results, dataset, data, lead, out))
+    print_result(write_report(results, dataset, data, lead, out))

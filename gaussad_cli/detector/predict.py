@@ -13,9 +13,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +26,8 @@ from gaussad_cli.datasets.own import images_below
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
 from gaussad_cli.detector.model import Model, combine
 from gaussad_cli.detector.train import lowest_rate
-from gaussad_cli.errors import UserError, interruptible
+from gaussad_cli.errors import ImageError, UserError, interruptible
+from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.files import write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
@@ -33,6 +36,7 @@ FAR = "far"  # in the counts
 _ENOUGH, _MOST = 5, 0.9  # images, and their share, from which on all of them are of another kind
 NORMAL, ANOMALOUS, ERROR = "normal", "anomalous", "error"
 _INTERVAL = 0.5  # seconds between two looks at a watched folder
+_UNFINISHED = 10.0  # seconds after its last change in which an unreadable file in it is waited for
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,17 @@ class FilesToScore:
     ----------
     arguments : images, folders of them, or "-" for the paths that standard input lists
     watched : a folder whose images are scored as they arrive; goes without `arguments`
+    null : whether NUL ends the paths on standard input, not the end of a line
     """
 
     arguments: tuple[str, ...]
     watched: Path | None = None
+    null: bool = False
 
     def paths(self) -> Iterator[Path]:
         """Return the files, as they come."""
-        return watch(self.watched, _INTERVAL) if self.watched else expand(self.arguments, sys.stdin)
+        names = list_names(sys.stdin, self.null)
+        return watch(self.watched, _INTERVAL) if self.watched else expand(self.arguments, names)
 
     @property
     def root(self) -> Path | None:
@@ -76,10 +83,13 @@ class FilesToScore:
         Raises
         ------
         UserError
-            If neither or both of arguments and watched folder are given, or copies would go to a folder of images.
+            If neither or both of arguments and watched folder are given, there is no list that NUL could end the
+            names of, or copies would go to a folder of images.
         """
         if bool(self.arguments) == (self.watched is not None):
             raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
+        if self.null and "-" not in self.arguments:
+            raise UserError("--null is for a list on stdin: give - for the images, and pipe find -print0 to it.")
         for source in [self.watched] if self.watched else map(Path, self.arguments):
             if copies is not None and source.is_dir() and copies.resolve().is_relative_to(source.resolve()):
                 raise UserError(
@@ -185,21 +195,58 @@ def _decide(model: Model, images: list[ImageFeatures], threshold: float) -> list
 # --- which files ---
 
 
-def expand(arguments: Iterable[str], lines: Iterable[str]) -> Iterator[Path]:
-    """Yield files: those named, every image below folders, and for "-" those that `lines` name, as they come."""
+def expand(arguments: Iterable[str], listed: Iterable[str]) -> Iterator[Path]:
+    """Yield files: those named, every image below folders, and for "-" those that are listed, as they come."""
     for argument in arguments:
         if argument == "-":
-            yield from (Path(line.rstrip("\r\n")) for line in lines if line.strip())
+            yield from map(Path, listed)
         elif Path(argument).is_dir():
             yield from images_below(Path(argument))
         else:
             yield Path(argument)
 
 
+def list_names(stream: TextIO | None, null: bool = False) -> Iterator[str]:
+    """Yield the file names that a text stream lists, as they come. They may be of any bytes; blank lines are skipped.
+
+    Parameters
+    ----------
+    stream : standard input; None if it is closed
+    null : whether NUL ends a name, not the end of a line
+
+    Raises
+    ------
+    UserError
+        If the stream is closed or cannot be read.
+    """
+    if stream is None:
+        raise UserError("standard input is closed: pipe the list of images to it.")
+    try:
+        for name in _split(stream, b"\0" if null else b"\n"):
+            text = name.decode(sys.getfilesystemencoding(), "surrogateescape")
+            if text if null else text.strip():
+                yield text if null else text.rstrip("\r")
+    except OSError as error:
+        raise UserError(f"cannot read the list of images on standard input: {error.strerror}.") from None
+
+
+def _split(stream: TextIO, end: bytes) -> Iterator[bytes]:
+    """Yield the parts of a stream between ends, each as soon as its end is read; then what follows the last end."""
+    last = bytearray()
+    while chunk := stream.buffer.read1():  # type: ignore[attr-defined]  # standard input has it
+        *ended, begun = chunk.split(end)
+        for part in ended:
+            yield bytes(last) + part
+            last.clear()
+        last += begun
+    yield bytes(last)
+
+
 def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
     """Yield images that arrive in a folder, as soon as two looks find the same size and time; never ends by itself.
 
-    An image that is written again, or removed and put back, is yielded again. Empty files are waited for.
+    An image that is written again, or removed and put back, is yielded again. Empty files are waited for, and so are
+    unreadable ones for some seconds after their last change: a slow writer may have paused.
 
     Raises
     ------
@@ -212,11 +259,22 @@ def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.
         now = _states(folder)
         done = {path: state for path, state in done.items() if now.get(path) == state}
         for path, state in now.items():
-            if before.get(path) == state and path not in done and state[0]:
+            if before.get(path) == state and path not in done and state[0] and _is_finished(path, state[1]):
                 done[path] = state
                 yield path
         before = now
         wait(interval)
+
+
+def _is_finished(path: Path, changed: int) -> bool:
+    """Whether a file can be read, or was last changed (in ns since the epoch) too long ago to be waited for."""
+    if not 0.0 <= time.time() - changed / 1e9 < _UNFINISHED:  # another machine's clock may be ahead
+        return True
+    try:
+        read_squares(path, [])
+    except ImageError:
+        return False
+    return True
 
 
 def _states(folder: Path) -> dict[Path, tuple[int, int]]:
@@ -257,10 +315,10 @@ class PredictionOutput:
     def write_header(self, levels: Sequence[int]) -> None:
         """Write what comes before the first prediction."""
         if self.style == "csv":
-            self._row("path", "decision", "score", "p_value", *(f"level_{level}" for level in levels), "error")
+            self._row("path", "decision", "score", "p_value", *(f"level_{level}" for level in levels), "error", "time")
 
     def write_prediction(self, prediction: Prediction, levels: Sequence[int]) -> None:
-        """Write one prediction; the distances of `levels` are None if the file could not be read."""
+        """Write one prediction and the time; the distances of `levels` are None if the file could not be read."""
         values = {
             "path": str(prediction.path),
             "decision": prediction.decision,
@@ -268,6 +326,7 @@ class PredictionOutput:
             "p_value": prediction.p_value,
             **{f"level_{level}": prediction.level_scores.get(level) for level in levels},
             "error": prediction.error or None,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         if self.style == "csv":
             self._row(*values.values())
@@ -276,8 +335,10 @@ class PredictionOutput:
 
     def _row(self, *values: object) -> None:
         buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerow("" if value is None else value for value in values)
-        self.write(buffer.getvalue())
+        # Before Python 3.13, a carriage return in a name is quoted only if it is part of the line end.
+        csv.writer(buffer, lineterminator="\r\n").writerow("" if value is None else value for value in values)
+        row = buffer.getvalue().removesuffix("\r\n").replace("\0", "\\0")  # no file's name has NUL, nor has CSV
+        self.write(f"{row}\n")
 
 
 def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:
@@ -294,7 +355,7 @@ def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:
     path = prediction.path
     try:
         source = path.open("rb")
-    except OSError:
+    except (OSError, ValueError):
         return
     name = path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
     first = folder / prediction.decision / name

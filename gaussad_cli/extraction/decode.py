@@ -63,6 +63,8 @@ def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> S
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None
+    except ValueError:  # it holds NUL, or characters that names here cannot have
+        raise ImageError(f"{path}: no file can have this name. A list that find -print0 made needs --null.") from None
     decoded = _decode(content, path, depth)
     peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
     by_size = {size: _square(decoded.pixels, size) for size in sizes}

@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def test_good_images_become_a_model_that_tells_bad_ones(trained):
     done = trained("predict", "m.gaussad", "good", "bad")
     assert done.code == 0, done.err
     rows = table(done.out)
-    assert list(rows.columns) == ["path", "decision", "score", "p_value", "level_2", "level_3", "error"]
+    assert list(rows.columns) == ["path", "decision", "score", "p_value", "level_2", "level_3", "error", "time"]
     bad = rows["path"].str.startswith("bad")
     assert (rows["decision"][bad] == "anomalous").all()
     assert (rows["decision"][~bad] == "anomalous").mean() <= 0.1
@@ -111,7 +112,7 @@ def test_a_bad_file_is_a_row_and_not_the_end(trained):
 
 
 def test_paths_come_from_stdin_and_an_anomaly_can_be_an_exit_status(trained, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.StringIO("good/00.png\nbad/0.png\n\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"good/00.png\nbad/0.png\n\n")))
     done = trained("predict", "m.gaussad", "-", "--fail-on-anomaly")
     assert done.code == 3
     assert table(done.out)["decision"].tolist() == ["normal", "anomalous"]
@@ -162,12 +163,20 @@ def test_a_watched_folder_that_is_not_there_is_said(trained):
 def test_lines_on_stdin_are_answered_one_by_one_if_asked_for(trained, monkeypatch, capfd):
     answered = []
 
-    def lines():
-        for path in ("good/00.png", "bad/0.png"):
-            yield f"{path}\n"
-            answered.append(len(capfd.readouterr().out.splitlines()))
+    class Lines(io.RawIOBase):
+        paths: ClassVar = [b"good/00.png\n", b"bad/0.png\n"]
 
-    monkeypatch.setattr("sys.stdin", lines())
+        def readable(self):
+            return True
+
+        def readinto(self, buffer):
+            if len(self.paths) < 2:
+                answered.append(len(capfd.readouterr().out.splitlines()))
+            path = self.paths.pop(0) if self.paths else b""
+            buffer[: len(path)] = path
+            return len(path)
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Lines())))
     trained("predict", "m.gaussad", "-", "--batch-size", "1")
     assert answered == [2, 1]  # the header too
 

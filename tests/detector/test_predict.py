@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
+import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +24,7 @@ from gaussad_cli.detector.predict import (
     describe_counts,
     expand,
     far_out,
+    list_names,
     predict,
     predict_files,
     watch,
@@ -89,7 +93,7 @@ def test_of_no_file_only_the_header_is_written(tmp_path):
     text = []
     files = FilesToScore((str(tmp_path),))
     counts = predict_files(tiny_model(), open_tiny_network(), files, 0.0, PredictionOutput("csv", text.append))
-    assert "".join(text) == "path,decision,score,p_value,level_1,level_2,error\n"
+    assert "".join(text) == "path,decision,score,p_value,level_1,level_2,error,time\n"
     assert sum(counts.values()) == 0
 
 
@@ -128,16 +132,56 @@ def test_a_threshold_that_cannot_be_is_refused(threshold, fpr, message):
 
 def test_arguments_are_files_and_folders_and_lines(tmp_path):
     (first, second) = write_pictures(tmp_path / "deep" / "er", pictures(2))
-    found = expand(["x.png", str(tmp_path), "-"], ["a b.png\n", "\n", "c.png\r\n"])
+    found = expand(["x.png", str(tmp_path), "-"], ["a b.png", "c.png"])
     assert list(found) == [Path("x.png"), first, second, Path("a b.png"), Path("c.png")]
 
 
-def test_lines_are_read_as_they_are_asked_for():
-    def lines():
-        yield "a.png\n"
-        pytest.fail("asked for too early")
+class Stdin:
+    """A standard input that gives one chunk of bytes after the other."""
 
-    assert next(expand(["-"], lines())) == Path("a.png")
+    def __init__(self, *chunks):
+        self.buffer, self.chunks = self, [*chunks, b""]
+
+    def read1(self):
+        if not self.chunks:
+            pytest.fail("asked for too early")
+        return self.chunks.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("null", "names"),
+    [
+        (False, ["a b.png", "c\0d.png", "caf\udce9.png", "e.png"]),
+        (True, ["a b.png\n \n\nc", "d.png\r\ncaf\udce9.png\ne.png"]),
+    ],
+)
+def test_names_are_of_any_bytes_and_end_with_a_line_or_with_nul(null, names):
+    content = b"a b.png\n \n\nc\0d.png\r\ncaf\xe9.png\ne.png"
+    assert list(list_names(Stdin(content), null)) == names
+    assert list(list_names(Stdin(*(content[i : i + 1] for i in range(len(content)))), null)) == names
+
+
+@pytest.mark.parametrize(("null", "content"), [(False, b"a.png\nb"), (True, b"a.png\0b")])
+def test_names_are_read_as_they_are_asked_for(null, content):
+    stdin = Stdin(content)
+    stdin.chunks.pop()
+    assert next(expand(["-"], list_names(stdin, null))) == Path("a.png")
+
+
+def test_standard_input_that_is_closed_or_cannot_be_read_is_said(tmp_path):
+    with pytest.raises(UserError, match="standard input is closed"):
+        list(list_names(None))
+    folder = Stdin()
+    folder.read1 = tmp_path.read_bytes
+    with pytest.raises(UserError, match="standard input: Is a directory"):
+        list(list_names(folder))
+
+
+def test_nul_goes_with_a_list(tmp_path):
+    FilesToScore(("-",), null=True).check(None)
+    for files in (FilesToScore((str(tmp_path),), null=True), FilesToScore((), tmp_path, null=True)):
+        with pytest.raises(UserError, match="--null is for a list on stdin"):
+            files.check(None)
 
 
 def test_a_single_folder_is_the_root_of_its_files(tmp_path):
@@ -160,7 +204,11 @@ def test_copies_may_not_lie_in_a_folder_that_is_scored(tmp_path):
         files.check(tmp_path.parent / "sorted")
 
 
-def test_an_image_that_is_written_again_while_watched_is_yielded_again_and_an_unfinished_one_is_not(tmp_path):
+def test_an_image_that_is_written_again_while_watched_is_yielded_again_and_an_unfinished_one_is_not(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(predicting, "_UNFINISHED", 0.0)  # these files are no images
+
     def write(name, content):
         (tmp_path / name).write_bytes(content)
 
@@ -192,6 +240,25 @@ def test_an_image_that_is_written_again_while_watched_is_yielded_again_and_an_un
     assert looks == [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 3]
 
 
+def test_half_an_image_is_waited_for_until_it_has_not_changed_for_long(tmp_path):
+    (path,) = write_pictures(tmp_path, pictures(1))
+    content, looks = path.read_bytes(), []
+
+    def wait(_):
+        looks.append(None)
+        if len(looks) == 4:  # a slow writer goes on
+            path.write_bytes(content)
+        elif len(looks) == 8:  # another one has given up
+            path.write_bytes(content[:100])
+        elif len(looks) == 12:
+            os.utime(path, (time.time() - 60, time.time() - 60))
+
+    path.write_bytes(content[:100])
+    found = watch(tmp_path, 0.0, wait)
+    assert (next(found), len(looks)) == (path, 5)
+    assert (next(found), len(looks)) == (path, 13)
+
+
 def test_a_watched_folder_that_is_missing_is_an_error(tmp_path):
     with pytest.raises(UserError, match="no such folder to watch"):
         next(watch(tmp_path / "inbox", 0.0))
@@ -213,15 +280,41 @@ def written(style):
 
 
 def test_csv_has_a_header_and_empty_cells_where_there_is_no_value():
-    assert written("csv").splitlines() == [
+    lines = [line.rpartition(",") for line in written("csv").splitlines()]
+    assert [line for line, _, _ in lines] == [
         "path,decision,score,p_value,level_1,level_2,error",
         '"a,b.png",normal,1.25,0.5,1.0,1.5,',
         "c.png,error,,,,,c.png is not an image.",
     ]
 
 
+def test_the_last_column_is_the_time_in_seconds_of_utc():
+    before = time.time()
+    header, *times = [line.rpartition(",")[2] for line in written("csv").splitlines()]
+    assert header == "time"
+    for text in (*times, json.loads(written("json").splitlines()[0])["time"]):
+        assert len(text) == len("2026-01-31T12:00:00+00:00")
+        assert text.endswith("+00:00")
+        assert before - 1 <= datetime.fromisoformat(text).timestamp() <= time.time()
+
+
+@pytest.mark.parametrize("name", ["a\rb.png", "a\nb.png", "a\r\nb.png", '"a".png', " a.png", "a\x1b[31m\u202e.png"])
+def test_a_row_is_one_record_and_keeps_the_name_whatever_it_holds(name):
+    text = []
+    PredictionOutput("csv", text.append).write_prediction(replace(GOOD, path=Path(name)), (1, 2))
+    (row,) = csv.reader(io.StringIO("".join(text), newline=""))
+    assert (row[0], len(row)) == (name, 8)
+
+
+def test_nul_which_no_reader_of_csv_takes_is_escaped():
+    text = []
+    PredictionOutput("csv", text.append).write_prediction(replace(BAD, path=Path("a\0b.png")), (1, 2))
+    assert text[0].startswith("a\\0b.png,error,")
+
+
 def test_json_has_a_line_per_file_and_null_where_there_is_no_value():
     good, bad = map(json.loads, written("json").splitlines())
+    assert good.pop("time")
     assert good == {
         "path": "a,b.png", "decision": "normal", "score": 1.25, "p_value": 0.5, "level_1": 1.0, "level_2": 1.5,
         "error": None,
@@ -248,7 +341,8 @@ def test_a_copy_keeps_its_path_below_the_root_and_never_overwrites_another_file(
 
 
 def test_a_file_that_cannot_be_read_is_not_copied(tmp_path):
-    copy_file(tmp_path / "out", replace(BAD, path=tmp_path / "nowhere.png"), None)
+    for name in ("nowhere.png", "a\0b.png"):
+        copy_file(tmp_path / "out", replace(BAD, path=tmp_path / name), None)
     assert not list(tmp_path.iterdir())
 
 
