@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -47,6 +48,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], object], scratch: Path 
             raise UserError(f"cannot write {path}: it is a device or a pipe. Choose the name of a file.")
         if path.is_symlink():
             path, scratch = Path(os.path.realpath(path)), None  # the file may be on another disk than the link
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         temporary = (scratch or path.parent) / f"{_temporary_start(path)}{os.getpid()}.tmp"
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.parent.mkdir(parents=True, exist_ok=True)

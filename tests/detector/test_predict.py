@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -247,3 +249,34 @@ def test_a_copy_keeps_its_path_below_the_root_and_never_overwrites_another_file(
 def test_a_file_that_cannot_be_read_is_not_copied(tmp_path):
     copy_file(tmp_path / "out", replace(BAD, path=tmp_path / "nowhere.png"), None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_a_copy_has_the_mode_of_its_file(tmp_path):
+    (path,) = write_pictures(tmp_path / "in", pictures(1))
+    path.chmod(0o600)
+    copy_file(tmp_path / "out", replace(GOOD, path=path), None)
+    assert stat.S_IMODE((tmp_path / "out/normal/000.png").stat().st_mode) == 0o600
+
+
+def test_names_as_long_as_may_be_are_copied_beside_each_other(tmp_path):
+    (picture,) = write_pictures(tmp_path / "in", pictures(1))
+    for number in range(3):
+        path = tmp_path / str(number) / ("検" * 83 + "aa.png")
+        path.parent.mkdir()
+        path.write_bytes(picture.read_bytes() + bytes(number))
+        copy_file(tmp_path / "out", replace(GOOD, path=path), None)
+    copies = sorted((tmp_path / "out/normal").iterdir())
+    assert sorted(copy.stat().st_size for copy in copies) == [picture.stat().st_size + n for n in range(3)]
+    assert all(copy.suffix == ".png" for copy in copies)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_a_copy_does_not_follow_a_link_that_is_in_its_place(tmp_path):
+    (path,) = write_pictures(tmp_path / "in", pictures(1))
+    link = tmp_path / "out/normal/000.png"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere.png")
+    copy_file(tmp_path / "out", replace(GOOD, path=path), None)
+    assert not (tmp_path / "elsewhere.png").exists()
+    assert (link.parent / "000-1.png").read_bytes() == path.read_bytes()
