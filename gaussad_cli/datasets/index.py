@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from gaussad_cli.errors import UserError, did_you_mean
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
+_SHOWN = 3  # categories named in a message
 NORMAL = "good"  # MVTec's name of the normal class
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 
@@ -75,6 +76,22 @@ def dataset_name(root: Path, given: str | None = None) -> str:
     if name in ("", ".", "..") or set(name) & set("/\\") or not _is_text(name):
         raise UserError(f"'{name!a}' cannot name a data set: give a plain name with --dataset.")
     return name
+
+
+def check_holds(data: Path, names: Iterable[str], where: Path) -> None:
+    """Check that a data set's folder holds the categories that a folder in cache or results holds under its name.
+
+    Raises
+    ------
+    UserError
+        If it does not: it is another data set, or a category was renamed, which would then count twice.
+    """
+    if missing := [name for name in sorted(names) if not (data / name).is_dir()]:
+        raise UserError(
+            f"{where} holds {', '.join(missing[:_SHOWN])}{', ...' if missing[_SHOWN:] else ''}, which {data} does not, "
+            "and results of different data must not share a mean. If this is another data set, name it with --dataset "
+            f"NAME; if you have renamed or removed a category, move {where} away."
+        )
 
 
 def _is_text(name: str) -> bool:

@@ -23,6 +23,7 @@ from gaussad_cli.detector.model import LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.store import depth_of
+from gaussad_cli.files import fit_name
 from gaussad_cli.gaussian.moments import Array
 
 _LONGEST_NAME = 80
@@ -224,7 +225,7 @@ def picture_names(images: Sequence[Path]) -> list[str]:
     names = []
     for stem in stems:
         seen[stem] += 1
-        names.append(f"{stem}-explained{'' if seen[stem] == 1 else f'-{seen[stem]}'}.png")
+        names.append(fit_name(stem, f"-explained{'' if seen[stem] == 1 else f'-{seen[stem]}'}.png"))
     return names
 
 

@@ -7,7 +7,9 @@ import filecmp
 import io
 import json
 import math
+import os
 import shutil
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +19,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 import numpy as np
 from tqdm import tqdm
@@ -28,7 +30,7 @@ from gaussad_cli.detector.model import Model, combine
 from gaussad_cli.detector.train import lowest_rate
 from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.decode import read_squares
-from gaussad_cli.files import write_whole, writing
+from gaussad_cli.files import fit_name, write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 FORMATS = ("csv", "json")
@@ -359,10 +361,18 @@ def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:
         return
     name = path.relative_to(root) if root and path.is_relative_to(root) else Path(path.name)
     first = folder / prediction.decision / name
-    others = (first.with_name(f"{name.stem}-{number}{name.suffix}") for number in count(1))
+    others = (first.with_name(fit_name(f"{name.stem}-{number}", name.suffix)) for number in count(1))
     with source, writing(first):
         target = next(
-            copy for copy in chain([first], others) if not copy.exists() or filecmp.cmp(path, copy, shallow=False)
+            copy
+            for copy in chain([first], others)
+            if not os.path.lexists(copy) or (copy.is_file() and filecmp.cmp(path, copy, shallow=False))
         )
         if not target.exists():
-            write_whole(target, partial(shutil.copyfileobj, source))
+            write_whole(target, partial(_copy, source))
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    """Copy a file's content and mode, so that nobody can read the copy who could not read the file."""
+    shutil.copyfileobj(source, target)
+    Path(target.name).chmod(stat.S_IMODE(os.fstat(source.fileno()).st_mode))

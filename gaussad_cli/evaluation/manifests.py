@@ -46,7 +46,7 @@ class Images:
     Attributes
     ----------
     n : their number
-    sha256 : digest of the list of their names, labels and files' hashes
+    sha256 : digest of the list of their names, labels and files' hashes; empty if a hash is unknown
     versions : of the libraries that extracted their features; empty if networks were trained on the images
     """
 
@@ -58,7 +58,7 @@ class Images:
     def of(cls, images: Iterable[tuple[str, str, str]], versions: Mapping[str, str] | None = None) -> Images:
         """Digest the (name, label, SHA-256) of every image."""
         listed = [list(image) for image in images]
-        return cls(len(listed), store.digest(listed), versions or {})
+        return cls(len(listed), store.digest(listed) if all(sha for *_, sha in listed) else "", versions or {})
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,11 @@ def path_of(folder: Path, manifest: ResultsManifest) -> Path:
     return folder / FOLDER / f"{store.backbone_folder(manifest.backbone)}-{manifest.key}.json"
 
 
+def paths(folder: Path) -> set[Path]:
+    """Return the paths of all manifests; `folder` is the data set's folder in the results."""
+    return set((folder / FOLDER).glob("*.json"))
+
+
 def add(folder: Path, new: ResultsManifest) -> ResultsManifest:
     """Return the existing manifest with new cells added; `folder` is the data set's folder in the results.
 
@@ -241,6 +246,56 @@ def read(path: Path) -> ResultsManifest:
 
 
 _REMEDY = "Move it away and run the evaluation again."
+
+
+# --- one data set in one folder ---
+
+Content = tuple[tuple[str, int, str], ...]  # split, number and digest of its images, sorted
+
+
+def content_of(images: Mapping[str, Images]) -> Content:
+    """Return what tells the images of a category (by split) from others."""
+    return tuple((split, images[split].n, images[split].sha256) for split in sorted(images))
+
+
+def contents(manifests: Iterable[ResultsManifest]) -> dict[str, set[Content]]:
+    """Return the images that the rows of each category come from, if their hashes are known; only one set is valid."""
+    found: dict[str, set[Content]] = {}
+    for manifest in manifests:
+        for category, records in manifest.categories.items():
+            known = {content_of(record.origin.images) for record in records}
+            found.setdefault(category, set()).update(c for c in known if all(sha for _, _, sha in c))
+    return found
+
+
+def check_images(folder: Path, manifests: Iterable[ResultsManifest]) -> None:
+    """Check that the rows of a folder can be compared and averaged.
+
+    Raises
+    ------
+    UserError
+        If rows of a category come from different images, or two categories have the same training images.
+    """
+    owners: dict[str, str] = {}  # digest of training images -> category
+    for category, found in sorted(contents(manifests).items()):
+        if len(found) > 1:
+            raise UserError(
+                f"{folder}: rows of category '{category}' would come from different images "
+                f"({' or '.join(map(_describe, sorted(found)))}), so their means and differences would be wrong. If "
+                "this is another data set, name it with --dataset NAME or choose another --out; if you have changed "
+                "its images, move the folder away and evaluate again."
+            )
+        for digest in [sha for split, _, sha in next(iter(found), ()) if split == "train"]:
+            if owners.setdefault(digest, category) != category:
+                raise UserError(
+                    f"{folder}: categories '{owners[digest]}' and '{category}' have the same training images, which "
+                    "would count twice in every mean. If you have renamed the category, move the folder away and "
+                    "evaluate again; otherwise choose another --out for one of them."
+                )
+
+
+def _describe(content: Content) -> str:
+    return ", ".join(f"{n} {split} images {digest[:8]}" for split, n, digest in content)
 
 
 def _to_json(record: Record) -> dict[str, Any]:

@@ -11,15 +11,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Set
+from collections.abc import Collection, Set
 from pathlib import Path
 
 import pandas as pd
 
+from gaussad_cli.datasets.index import SPLITS, check_holds, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests
-from gaussad_cli.evaluation.rows import CategoryRows
-from gaussad_cli.files import locked, write_whole
+from gaussad_cli.evaluation.rows import NETWORK, SUM, CategoryRows
+from gaussad_cli.files import fit_name, is_name, locked, sha256_of, write_whole
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
 EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # identifies an extraction
@@ -59,11 +60,14 @@ def save(
     Raises
     ------
     UserError
-        If existing files are not gaussad's, or writing fails.
+        If existing files are not gaussad's, hold rows that come from other images, or cannot be written.
     """
+    for name in (dataset, category):
+        if not is_name(name):
+            raise UserError(f"'{name}' is not the plain name of a data set or category: no results are written.")
     folder = results / dataset
     files = {
-        folder / "scores" / f"{category}.csv": (rows.scores, SCORES_COLUMNS),
+        _scores_path(folder, category): (rows.scores, SCORES_COLUMNS),
         thresholds_path(results, dataset): (rows.thresholds, THRESHOLDS),
         folder / "histories.csv": (rows.histories, HISTORIES),
         folder / "sweeps.csv": (rows.sweeps, SWEEPS),
@@ -72,11 +76,58 @@ def save(
     with locked([folder]):  # otherwise, rows that another process merges meanwhile would be lost
         # The manifest is read first and written last: if it is damaged, no rows are written.
         merged = None if manifest is None else manifests.add(folder, manifest)
+        if merged is not None:
+            own = manifests.path_of(folder, merged)
+            manifests.check_images(folder, [merged, *map(manifests.read, manifests.paths(folder) - {own})])
         for path, (frame, columns) in files.items():
             if frame is not None:
                 _merge(path, frame, columns)
         if merged is not None:
             manifests.write(folder, merged)
+
+
+def _scores_path(folder: Path, category: str) -> Path:
+    return folder / "scores" / fit_name(category, ".csv")
+
+
+def check_data(results: Path, dataset: str, data: Path, chosen: Collection[str]) -> None:
+    """Check, before any work, that the results of a data set's name are of the images in a folder.
+
+    Parameters
+    ----------
+    data : the data set's folder, which may have moved
+    chosen : categories to be evaluated: they are left to :func:`save`, which knows the hashes of their images
+
+    Raises
+    ------
+    UserError
+        If the folder lacks a category that has results, or holds other images of one.
+    """
+    folder = results / dataset
+    known = manifests.contents(read_manifests(results, dataset))
+    check_holds(data, known, folder)
+    for name in sorted(set(known) - set(chosen)):
+        present = _read_content(data, name)
+        if present and known[name] and present not in known[name]:
+            raise UserError(
+                f"{folder} holds results of other images of category '{name}' than {data} does, and results of "
+                "different data must not share a mean. If this is another data set, name it with --dataset NAME; if "
+                f"you have changed its images, evaluate it too, or move {folder} away."
+            )
+
+
+def _read_content(data: Path, name: str) -> manifests.Content | None:
+    """Read the images of a category; None if it cannot be read, which is no reason to refuse others."""
+    try:
+        (category,) = find_categories(data, [name])
+        return manifests.content_of(
+            {
+                split: manifests.Images.of((i.name, i.label, sha256_of(i.path)) for i in category.split(split))
+                for split in SPLITS
+            }
+        )
+    except (UserError, OSError):
+        return None
 
 
 def read_manifests(results: Path, dataset: str) -> list[manifests.ResultsManifest]:
@@ -87,7 +138,7 @@ def read_manifests(results: Path, dataset: str) -> list[manifests.ResultsManifes
     UserError
         If a manifest is damaged.
     """
-    return [manifests.read(path) for path in sorted((results / dataset / manifests.FOLDER).glob("*.json"))]
+    return [manifests.read(path) for path in sorted(manifests.paths(results / dataset))]
 
 
 def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
@@ -98,6 +149,17 @@ def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
     UserError
         If there are no metrics, or there are several data sets and none is named.
     """
+    return _read_numbers(metrics_path(results, choose_dataset(results, dataset)), METRICS)
+
+
+def choose_dataset(results: Path, dataset: str | None) -> str:
+    """Return the name of the data set's folder: the given name, or else that of the only data set.
+
+    Raises
+    ------
+    UserError
+        If it has no metrics, or there are several data sets and none is named.
+    """
     if dataset is None:
         names = sorted(path.parent.name for path in results.glob("*/metrics.csv"))
         if len(names) > 1:
@@ -106,7 +168,7 @@ def read_metrics(results: Path, dataset: str | None) -> pd.DataFrame:
     path = metrics_path(results, dataset) if dataset else results / "<dataset>" / "metrics.csv"
     if dataset is None or not path.is_file():
         raise UserError(f"no results: {path} is missing. Run first: gaussad evaluate --backbone NAME --out {results}")
-    return _read_numbers(path, METRICS)
+    return dataset
 
 
 def read_scores(results: Path, dataset: str, category: str) -> pd.DataFrame:
@@ -117,7 +179,7 @@ def read_scores(results: Path, dataset: str, category: str) -> pd.DataFrame:
     UserError
         If the file is damaged.
     """
-    return _read_if_there(results / dataset / "scores" / f"{category}.csv", SCORES_COLUMNS)
+    return _read_if_there(_scores_path(results / dataset, category), SCORES_COLUMNS)
 
 
 def read_thresholds(results: Path, dataset: str) -> pd.DataFrame:
@@ -130,6 +192,9 @@ def read_sweeps(results: Path, dataset: str) -> pd.DataFrame:
     return _read_if_there(results / dataset / "sweeps.csv", SWEEPS)
 
 
+_LEVEL = rf"[0-9]+|{SUM}(:[0-9]+([-,][0-9]+)*)?|{NETWORK}"
+_COUNTS = {"epochs", "fold", "n_train", "dim", "n_held_out", "n_normal"}
+_SHARES = {*RATES, "auroc", "var", "target", "fpr", "fpr_low", "fpr_high", "tpr", "drift", "drift_p", "valid_auroc"}
 _TEXT = {*IDENTITY, "image", "label", "method"} - {"var", "epochs"}
 
 
@@ -141,9 +206,21 @@ def _read_numbers(path: Path, columns: list[str], of_text: Set[str] = _TEXT) -> 
     text = _read(path, columns)
     numbers = [column for column in columns if column not in of_text]
     try:
-        return text.assign(**{column: pd.to_numeric(text[column]) for column in numbers})
+        read = text.assign(**{column: pd.to_numeric(text[column]) for column in numbers})
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}. {_REMEDY}") from None
+    for column in _SHARES.intersection(numbers):
+        _check_rows(path, text, column, ~read[column].between(0, 1) & read[column].notna(), "not between 0 and 1")
+    for column in _COUNTS.intersection(numbers):
+        _check_rows(path, text, column, (read[column] < 0) | (read[column].dropna() % 1 != 0), "not a whole number")
+    return read
+
+
+def _check_rows(path: Path, text: pd.DataFrame, column: str, wrong: pd.Series, problem: str) -> None:
+    """Refuse a file with a value that gaussad does not write: no mean and no path is made of it."""
+    if wrong.any():
+        first = int(wrong.to_numpy().argmax())
+        raise UserError(f"{path}, line {first + 2}: {column} is '{text[column].iloc[first]}', {problem}. {_REMEDY}")
 
 
 def _merge(path: Path, rows: pd.DataFrame, columns: list[str]) -> None:
@@ -166,6 +243,12 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
         raise UserError(f"{path} does not have the columns of a gaussad results file. {_REMEDY}")
     if text.empty or (text[["dataset", "category", "level", "score"]] == "").any(axis=None) or _is_cut(path):
         raise UserError(f"{path} was cut short or edited. {_REMEDY}")
+    for column in ("dataset", "category"):
+        _check_rows(path, text, column, ~text[column].map(is_name), "not the plain name of a folder")
+    _check_rows(path, text, "dataset", text["dataset"] != text["dataset"].iloc[0], "another data set than in line 2")
+    _check_rows(path, text, "level", ~text["level"].str.fullmatch(_LEVEL), "not a level")
+    if columns == METRICS:
+        _check_rows(path, text, "fold", text.duplicated([*IDENTITY, "fold"]), "a second row of the same fold")
     return text
 
 

@@ -11,6 +11,7 @@ from gaussad_cli.backbones.resolve import NetworkOptions
 from gaussad_cli.backbones.resolve import check as check_network
 from gaussad_cli.datasets.index import Category
 from gaussad_cli.errors import UserError
+from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.calibration import TARGETS, ThresholdsWanted, choose_methods
 from gaussad_cli.evaluation.evaluate import evaluate_dataset, fit_and_forget
 from gaussad_cli.evaluation.scorings import MAHALANOBIS, PAPER_SCORINGS, Scoring, Setting, choose_scorings
@@ -109,6 +110,7 @@ def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object])
         If a stage cannot be executed. Problems with some categories do not end the run: they are in the returned
         progress.
     """
+    results.check_data(setup.out, setup.dataset, setup.data, setup.names)
     progress = Progress()
     for number, stage in enumerate(stages, start=1):
         say(f"[{number}/{len(stages)}] {stage}")

@@ -12,12 +12,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gaussad_cli.backbones.resolve import NetworkOptions, check, resolve
-from gaussad_cli.datasets.index import Category, dataset_name, find_categories
+from gaussad_cli.datasets.index import Category, check_holds, dataset_name, find_categories
 from gaussad_cli.errors import ImageError, UserError, interruptible
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import AUTO, Compute, EngineChoice, build_engine
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
-from gaussad_cli.extraction.store import Recipe, backbone_folder, preprocessing, split_folder
+from gaussad_cli.extraction.store import MANIFEST, Recipe, backbone_folder, preprocessing, split_folder
 from gaussad_cli.files import locked
 
 
@@ -102,6 +102,8 @@ def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Ex
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
     dataset = dataset_name(request.data, request.dataset)
+    held = {manifest.parts[-3] for manifest in (request.cache / dataset).glob(f"*/*/*/train/{MANIFEST}")}
+    check_holds(request.data, held, request.cache / dataset)
     targets = [_target(options, choice, request.cache) for options in request.networks]
     compute = request.compute
     extractor = Extractor(targets, request.cache, dataset, compute.images_at_once, compute.threads)

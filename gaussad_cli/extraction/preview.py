@@ -10,7 +10,7 @@ from PIL import Image
 from gaussad_cli.datasets.index import Category
 from gaussad_cli.extraction.augment import Augmentation
 from gaussad_cli.extraction.decode import read_squares
-from gaussad_cli.files import write_whole
+from gaussad_cli.files import fit_name, write_whole
 
 _GAP = 4  # pixels
 
@@ -38,6 +38,6 @@ def write_preview(
     for y, row in enumerate(rows):
         for x, square in enumerate(row):
             sheet[y * cell : y * cell + size, x * cell : x * cell + size] = square
-    path = folder / f"{category.name}.png"
+    path = folder / fit_name(category.name, ".png")
     write_whole(path, lambda file: Image.fromarray(sheet).save(file, "PNG"))
     return path

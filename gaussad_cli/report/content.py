@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.evaluation import results
-from gaussad_cli.evaluation.calibration import per_category
+from gaussad_cli.evaluation.calibration import ALL_CATEGORIES, per_category
 from gaussad_cli.evaluation.rows import SUM
 from gaussad_cli.evaluation.scorings import MAHALANOBIS, Scoring
 from gaussad_cli.extraction.decode import read_squares
@@ -37,6 +37,8 @@ class ShownNetwork:
     title : its backbone, with weights and padding where several networks have the same
     level : 7 if it was evaluated, otherwise the deepest
     auroc, sem : of the Mahalanobis distance at that level, in percent; None where undefined
+    categories : those that it was evaluated on
+    shared : the mean AUROC over the categories that all networks share, by which they are ordered
     """
 
     variant: Variant
@@ -45,6 +47,8 @@ class ShownNetwork:
     levels: tuple[str, ...]
     auroc: float | None
     sem: float | None
+    categories: tuple[str, ...]
+    shared: float | None = None
 
     def select(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Return its rows of the Mahalanobis distance of all features, at its level."""
@@ -63,10 +67,20 @@ class Example:
 
 @dataclass(frozen=True)
 class Content:
-    """All that the page shows; `lead` is the network shown in detail, `examples` are by category and kind."""
+    """All that the page shows.
+
+    Attributes
+    ----------
+    categories : those that any network was evaluated on
+    shared : those that all networks share; None if all were evaluated on the same categories
+    lead : the network shown in detail
+    examples : by category and kind
+    missing : categories that the folder of images does not hold
+    """
 
     dataset: str
     categories: list[str]
+    shared: tuple[str, ...] | None
     networks: list[ShownNetwork]
     lead: ShownNetwork
     levels: list[Panel]
@@ -75,6 +89,7 @@ class Content:
     histograms: list[Panel]
     calibrations: list[Panel]
     examples: dict[str, dict[str, list[Example]]]
+    missing: list[str]
 
 
 def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path | None, lead: str | None) -> Content:
@@ -84,12 +99,14 @@ def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path
     ----------
     metrics : of the data set
     data : folder of the images, for thumbnails
-    lead : backbone whose distances are shown in detail; None for the one with the highest mean AUROC
+    lead : backbone whose distances are shown in detail; None for the one with the highest mean AUROC. Categories that
+        it was not evaluated on are shown by the best network that was.
 
     Raises
     ------
     UserError
-        If the Mahalanobis distance was not evaluated for that backbone, or for any, or if a file is damaged.
+        If the Mahalanobis distance was not evaluated for that backbone, or for any, if a file is damaged, or if the
+        folder of images holds none of the categories.
     """
     networks = find_networks(metrics)
     chosen = next((network for network in networks if lead in (None, network.variant.backbone)), None)
@@ -98,22 +115,33 @@ def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path
             f"no Mahalanobis distance{f' by {lead}' if lead else ''} is in {results_folder / dataset}. "
             "Run first: gaussad evaluate --backbone NAME"
         )
-    categories = sorted(set(chosen.select(metrics)["category"]))
+    categories = sorted({name for network in networks for name in network.categories})
+    missing = [name for name in categories if data is not None and not (data / name).is_dir()]
+    if missing == categories:
+        raise UserError(f"{data} holds none of the categories: {', '.join(categories)}. Give their folder with --data.")
+    by_category = {
+        name: next(network for network in (chosen, *networks) if name in network.categories) for name in categories
+    }
     bar = tqdm(categories, desc="report", unit="category", disable=None, dynamic_ncols=True)
     scores = {name: _gaussian_rows(results.read_scores(results_folder, dataset, name)) for name in bar}
-    of_lead = {name: rows for name, all_rows in scores.items() if len(rows := chosen.select(all_rows))}
-    thresholds = chosen.select(results.read_thresholds(results_folder, dataset))
+    shown = {name: rows for name, all_rows in scores.items() if len(rows := by_category[name].select(all_rows))}
+    thresholds = results.read_thresholds(results_folder, dataset)
+    titles = {
+        name: name if network is chosen else f"{name}, by {network.title}" for name, network in by_category.items()
+    }
     return Content(
         dataset,
         sorted(set(metrics["category"])),
+        _shared(networks),
         networks,
         chosen,
         _level_panels(metrics, networks[:_MOST_NETWORKS]),
-        _sweep_panels(results.read_sweeps(results_folder, dataset), metrics, chosen),
+        _sweep_panels(results.read_sweeps(results_folder, dataset), metrics, by_category, titles),
         _roc_panels(scores, networks[:_MOST_NETWORKS]),
-        _histogram_panels(of_lead, thresholds),
-        _calibration_panels(thresholds),
-        {name: _examples(rows, data and data / name) for name, rows in of_lead.items()},
+        _histogram_panels(shown, thresholds, by_category, titles),
+        _calibration_panels(thresholds, chosen, by_category, titles),
+        {titles[name]: _examples(rows, data, name) for name, rows in shown.items()},
+        missing,
     )
 
 
@@ -122,11 +150,25 @@ def _gaussian_rows(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def find_networks(metrics: pd.DataFrame) -> list[ShownNetwork]:
-    """Return the networks whose Mahalanobis distance was evaluated without augmentation, the best first."""
+    """Return the networks whose Mahalanobis distance was evaluated without augmentation.
+
+    The best over the categories that all of them share comes first.
+    """
     rows = _gaussian_rows(metrics[metrics["epochs"] == 0])
     variants = variants_of(rows)
     found = [_network(rows, variant, variants) for variant in variants]
-    return sorted(found, key=lambda network: 1.0 if network.auroc is None else -network.auroc)
+    if shared := _shared(found):
+        common = rows[rows["category"].isin(shared)]
+        found = [replace(network, shared=_network(common, network.variant, variants).auroc) for network in found]
+    else:
+        found = [replace(network, shared=network.auroc) for network in found]
+    return sorted(found, key=lambda network: 1.0 if network.shared is None else -network.shared)
+
+
+def _shared(networks: Sequence[ShownNetwork]) -> tuple[str, ...] | None:
+    """Return the categories that all networks share; None if all were evaluated on the same categories."""
+    sets = [set(network.categories) for network in networks]
+    return None if all(names == sets[0] for names in sets) else tuple(sorted(set.intersection(*sets)))
 
 
 def _network(rows: pd.DataFrame, variant: Variant, variants: Sequence[Variant]) -> ShownNetwork:
@@ -134,7 +176,8 @@ def _network(rows: pd.DataFrame, variant: Variant, variants: Sequence[Variant]) 
     levels = tuple(sorted({name for name in source.select(rows)["level"] if not name.startswith(SUM)}, key=int))
     level = BEST_LEVEL if BEST_LEVEL in levels else levels[-1]
     cell = measure(rows, TableCell(level, source=source))
-    return ShownNetwork(variant, short_name(variant, variants), level, levels, cell.mean, cell.sem)
+    categories = tuple(sorted({*cell.categories, *cell.undefined}))
+    return ShownNetwork(variant, short_name(variant, variants), level, levels, cell.mean, cell.sem, categories)
 
 
 def _level_panels(metrics: pd.DataFrame, networks: Sequence[ShownNetwork]) -> list[Panel]:
@@ -145,15 +188,19 @@ def _level_panels(metrics: pd.DataFrame, networks: Sequence[ShownNetwork]) -> li
     ]
 
 
-def _sweep_panels(sweeps: pd.DataFrame, metrics: pd.DataFrame, lead: ShownNetwork) -> list[Panel]:
-    rows, points = (
-        of_all[(of_all[[*VARIANT, "epochs", "level"]] == [*lead.variant, 0, lead.level]).all(axis=1)]
-        for of_all in (sweeps, metrics)
-    )
-    return [
-        figures.draw_sweep(of_category, points[points["category"] == category], str(category), f"sweep{number}")
-        for number, (category, of_category) in enumerate(rows.groupby("category"))
-    ]
+def _sweep_panels(
+    sweeps: pd.DataFrame, metrics: pd.DataFrame, by_category: Mapping[str, ShownNetwork], titles: Mapping[str, str]
+) -> list[Panel]:
+    panels: list[Panel] = []
+    for category, network in by_category.items():
+        wanted = [category, *network.variant, 0, network.level]
+        rows, points = (
+            of_all[(of_all[["category", *VARIANT, "epochs", "level"]] == wanted).all(axis=1)]
+            for of_all in (sweeps, metrics)
+        )
+        if len(rows):
+            panels.append(figures.draw_sweep(rows, points, titles[category], f"sweep{len(panels)}"))
+    return panels
 
 
 def _roc_panels(scores: Mapping[str, pd.DataFrame], networks: Sequence[ShownNetwork]) -> list[Panel]:
@@ -170,26 +217,38 @@ def _is_finite(rows: pd.DataFrame) -> bool:
     return bool(np.isfinite(rows["distance"].astype(float)).all())
 
 
-def _histogram_panels(scores: Mapping[str, pd.DataFrame], thresholds: pd.DataFrame) -> list[Panel]:
-    return [
-        figures.draw_histogram(rows, thresholds[thresholds["category"] == category], category, f"hist{number}")
-        for number, (category, rows) in enumerate(scores.items())
-        if _is_finite(rows)
-    ]
+def _histogram_panels(
+    scores: Mapping[str, pd.DataFrame],
+    thresholds: pd.DataFrame,
+    by_category: Mapping[str, ShownNetwork],
+    titles: Mapping[str, str],
+) -> list[Panel]:
+    panels = []
+    for number, (category, rows) in enumerate(scores.items()):
+        if _is_finite(rows):
+            of_category = by_category[category].select(thresholds[thresholds["category"] == category])
+            panels.append(figures.draw_histogram(rows, of_category, titles[category], f"hist{number}"))
+    return panels
 
 
-def _calibration_panels(thresholds: pd.DataFrame) -> list[Panel]:
-    if thresholds.empty:
-        return []
-    return [
-        figures.draw_working_point(of_category, str(category), f"cal{number}")
-        for number, (category, of_category) in enumerate(per_category(thresholds).groupby("category", sort=False))
-        if of_category["n_normal"].iloc[0]
-    ]
+def _calibration_panels(
+    thresholds: pd.DataFrame, lead: ShownNetwork, by_category: Mapping[str, ShownNetwork], titles: Mapping[str, str]
+) -> list[Panel]:
+    """Draw every category by the network that it is shown by, and the lead's rates over all of its categories."""
+    panels: list[Panel] = []
+    for network in dict.fromkeys([lead, *by_category.values()]):
+        names = [name for name, shown_by in by_category.items() if shown_by is network]
+        names += [ALL_CATEGORIES] if network is lead else []
+        rows = network.select(thresholds)
+        for category, frame in per_category(rows).groupby("category", sort=False) if len(rows) else ():
+            if category in names and frame["n_normal"].iloc[0]:
+                title = titles.get(str(category), str(category))
+                panels.append(figures.draw_working_point(frame, title, f"cal{len(panels)}"))
+    return panels
 
 
-def _examples(rows: pd.DataFrame, folder: Path | None) -> dict[str, list[Example]]:
-    """Return a category's images that are hardest and easiest to tell apart; `folder` holds its images."""
+def _examples(rows: pd.DataFrame, data: Path | None, category: str) -> dict[str, list[Example]]:
+    """Return a category's images that are hardest and easiest to tell apart; `data` holds the categories."""
     ordered = rows.sort_values("distance", kind="stable")
     normal, anomalous = ordered[ordered["anomalous"] == 0], ordered[ordered["anomalous"] == 1]
     kinds = {
@@ -200,7 +259,7 @@ def _examples(rows: pd.DataFrame, folder: Path | None) -> dict[str, list[Example
     }
     return {
         kind: [
-            Example(name, distance, "" if folder is None else thumbnail(folder / name))
+            Example(name, distance, "" if data is None else thumbnail(data, Path(category, name)))
             for name, distance in zip(images["image"], images["distance"], strict=True)
         ]
         for kind, images in kinds.items()
@@ -212,10 +271,16 @@ PIXELS = 144
 _QUALITY = 80
 
 
-def thumbnail(path: Path) -> str:
-    """Return a small square JPEG of an image file as a `data:` URL, or an empty string if the file cannot be read."""
+def thumbnail(data: Path, name: Path) -> str:
+    """Return a small square JPEG of an image file as a `data:` URL.
+
+    The string is empty if the file cannot be read, or if its name, which a results file may have got from anywhere,
+    leads out of the folder.
+    """
+    if name.is_absolute() or name.drive or ".." in name.parts:
+        return ""
     try:
-        pixels = read_squares(path, [PIXELS]).by_size[PIXELS]
+        pixels = read_squares(data / name, [PIXELS]).by_size[PIXELS]
     except ImageError:
         return ""
     _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])

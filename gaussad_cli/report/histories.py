@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gaussad_cli.files import write_whole
+from gaussad_cli.files import fit_name, write_whole
 
 
 def draw_histories(rows: pd.DataFrame, folder: Path) -> list[Path]:
@@ -42,7 +42,7 @@ def _draw_history(rows: pd.DataFrame, folder: Path) -> Path:
         axes.set(xlabel="epoch", title=title, yscale="linear" if column == "valid_auroc" else "log")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(f"{first['category']}, {first['score']}, {first['backbone']} ({first['weights']})", fontsize=11)
-    name = f"training-{first['category']}-{first['score']}-{first['backbone']}-{first['key']}.png"
-    path = folder / name.replace(":", "-")
+    name = f"training-{first['category']}-{first['score']}-{first['backbone']}-{first['key']}"
+    path = folder / fit_name(name.replace(":", "-"), ".png")
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
     return path

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gaussad_cli import __version__
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.manifests import ResultsManifest, facts
-from gaussad_cli.evaluation.results import metrics_path, read_manifests, read_metrics
+from gaussad_cli.evaluation.manifests import ResultsManifest, check_images, facts
+from gaussad_cli.evaluation.results import choose_dataset, metrics_path, read_manifests, read_metrics
 from gaussad_cli.files import write_whole
 from gaussad_cli.report.content import Content, gather
 from gaussad_cli.tables.build import build_tables
@@ -28,15 +28,17 @@ def write_report(results: Path, dataset: str | None, data: Path | None, backbone
     Raises
     ------
     UserError
-        If there are no results, a file is damaged, or the page cannot be written.
+        If there are no results, they come from different data, a file is damaged, or the page cannot be written.
     """
-    metrics = read_metrics(results, dataset)
-    name = str(metrics["dataset"].iloc[0])
+    name = choose_dataset(results, dataset)
+    read = read_manifests(results, name)
+    check_images(results / name, read)
+    metrics = read_metrics(results, name)
     if data is not None and not data.is_dir():
         raise UserError(f"no such folder: {data}. Give the folder that holds the categories with --data.")
     content = gather(results, name, metrics, data, backbone)
     tables = [as_html(table) for number in ROMAN for table in build_tables(number, metrics)]
-    manifests = {f"{read.backbone}, {read.key}": _summarise(read) for read in read_manifests(results, name)}
+    manifests = {f"{manifest.backbone}, {manifest.key}": _summarise(manifest) for manifest in read}
     page = _render(content, tables, manifests)
     path = out or metrics_path(results, name).parent / "report.html"
     write_whole(path, lambda file: file.write(page.encode()))

@@ -23,6 +23,7 @@ from gaussad_cli.tables.cells import (
     general_notes,
     measure,
     publish,
+    shared_categories,
     short_name,
     variants_of,
 )
@@ -99,6 +100,9 @@ def build_tables(number: int, metrics: pd.DataFrame, backbones: Sequence[str] | 
     if layout.heading is None:
         columns = [Column(short_name(v, variants), CellSource.of(v, layout.scorings[0])) for v in variants]
         built = [_build(number, layout.title, columns, rows)]
+        if built[0] and (shared := shared_categories(built[0].all_cells())):
+            title = f"{layout.title}, over the categories that all columns share"
+            built.append(_build(number, title, columns, rows[rows["category"].isin(shared)]))
     else:
         built = []
         for variant in variants:

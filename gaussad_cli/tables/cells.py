@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -213,13 +213,33 @@ def general_notes(table: Table) -> list[str]:
             "The paper's cells are means over all 15 MVTec AD categories: the differences are between unequal sets."
         )
     if any(is_partial(cell, table) for cell in table.all_cells()):
-        notes.append("†: a mean over fewer categories than the table's.")
+        notes.append(_partial_note(table))
     if undefined := sorted({name for cell in table.all_cells() for name in cell.undefined}):
         notes.append(
             f"AUROC is undefined in some cells for {', '.join(undefined)}: SED fails where a feature has no variance, "
             "every score where the training images are all alike or the test set has one class only."
         )
     return notes
+
+
+def _partial_note(table: Table) -> str:
+    """Say which marked means are over which categories; a table of one column names its rows."""
+    names: dict[tuple[str, ...], dict[str, None]] = {}
+    for row_name, row in zip(table.rows, table.cells, strict=True):
+        for column, cell in zip(table.columns, row, strict=True):
+            if is_partial(cell, table):
+                name = column.title if len(table.columns) > 1 else row_name
+                names.setdefault(cell.categories, {})[name] = None
+    sets = [f"Over {', '.join(categories)}: {'; '.join(of_set)}." for categories, of_set in names.items()]
+    return " ".join(["†: a mean over fewer categories than the table's.", *sets])
+
+
+def shared_categories(cells: Iterable[TableCell]) -> tuple[str, ...] | None:
+    """Return the categories that measured means share; None if all of them were run on the same ones."""
+    run = [{*cell.categories, *cell.undefined} for cell in cells if cell.category == MEAN and cell.mean is not None]
+    if all(names == run[0] for names in run):
+        return None
+    return tuple(sorted(set.intersection(*run)))
 
 
 def is_partial(cell: TableCell, table: Table) -> bool:

@@ -25,6 +25,7 @@ from gaussad_cli.tables.cells import (
     general_notes,
     measure,
     publish,
+    shared_categories,
     variants_of,
 )
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
@@ -94,7 +95,7 @@ def build_approaches(metrics: pd.DataFrame) -> Table | None:
     kept = [(line.label, (cell,)) for line, cell in zip(lines, cells, strict=True) if _has_value(cell)]
     rows, by_row = zip(*kept, strict=True)
     table = Table(5, "Comparison with the state of the art", (Column("AUROC"),), rows, by_row, row_title="approach")
-    return replace(table, notes=_notes(table, metrics))
+    return replace(table, notes=(*_notes(table, metrics), *_shared_notes(table)))
 
 
 def build_per_category(metrics: pd.DataFrame) -> Table | None:
@@ -114,6 +115,15 @@ def build_per_category(metrics: pd.DataFrame) -> Table | None:
     by_row = tuple(zip(*columns.values(), strict=True))
     table = Table(8, "AUROC per category", tuple(columns), tuple(rows), by_row, row_title="category")
     return replace(table, notes=_notes(table, metrics))
+
+
+def _shared_notes(table: Table) -> list[str]:
+    """Say where approaches that were run on unequal sets of categories can be compared."""
+    shared = shared_categories(table.all_cells())
+    if shared is None:
+        return []
+    common = f"All approaches were run on {', '.join(shared)}" if shared else "No category was run by all approaches"
+    return [f"{common}: compare a marked mean with others by the same rows of Table VIII."]
 
 
 def _all_lines(approaches: Sequence[Approach], metrics: pd.DataFrame) -> list[_Line] | None:

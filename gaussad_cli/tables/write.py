@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation.results import metrics_path, read_metrics
+from gaussad_cli.evaluation.manifests import check_images
+from gaussad_cli.evaluation.results import choose_dataset, read_manifests, read_metrics
 from gaussad_cli.files import write_whole
 from gaussad_cli.tables.build import build_tables
 from gaussad_cli.tables.cells import Table
@@ -44,9 +45,11 @@ def build_all(
     Raises
     ------
     UserError
-        If there are no results, or nothing that belongs to these tables was evaluated.
+        If there are no results, they come from different data, or nothing that belongs to these tables was evaluated.
     """
-    metrics = read_metrics(results, dataset)
+    name = choose_dataset(results, dataset)
+    check_images(results / name, read_manifests(results, name))
+    metrics = read_metrics(results, name)
     if categories is not None:
         metrics = metrics[metrics["category"].isin(categories)]
     built = {number: build_tables(number, metrics, backbones) for number in numbers}
@@ -55,7 +58,7 @@ def build_all(
         by = f" by {', '.join(backbones)}" if backbones else ""
         evaluated = ", ".join(sorted(set(metrics["backbone"])))
         raise UserError(f"nothing of table {names}{by} was evaluated. Evaluated backbones: {evaluated}.")
-    return Built(metrics_path(results, str(metrics["dataset"].iloc[0])).parent / "tables", built)
+    return Built(results / name / "tables", built)
 
 
 def write_all(built: Built) -> None:

@@ -143,6 +143,7 @@ def _train(request: TrainingRequest, method: _Method) -> TrainingReport:
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
     dataset = dataset_name(request.data, request.dataset)
+    results.check_data(request.out, dataset, request.data, [category.name for category in categories])
     identity = _identity(method, options, augmentation, dataset)
     states = request.cache / dataset / STATES / f"{'-'.join(sorted(method.scores.values()))}-{identity['backbone']}"
     trained, problems = [], []

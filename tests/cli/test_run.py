@@ -61,3 +61,24 @@ def test_weights_of_one_of_several_backbones(gaussad, tiny):
     run = ("run", "--data", tiny, "--backbone", "efficientnet-lite0,efficientnet-lite1")
     assert_user_error(gaussad(*run, "--weights", "lite0=x.pth"), "no step has this backbone", "efficientnet-lite0")
     assert_user_error(gaussad(*run, "--weights", "efficientnet-lite1=x.pth"), "x.pth")
+
+
+def test_two_folders_of_one_name_are_two_data_sets_and_a_moved_one_is_the_same(gaussad, tiny, tmp_path):
+    for site, category in (("a", "knob"), ("b", "lid")):
+        (tmp_path / site / "data").mkdir(parents=True)
+        (tiny / category).rename(tmp_path / site / "data" / category)
+    run = ("run", "--backbone", "efficientnet-lite0", "--levels", "1", "--table", "1", "--data")
+    assert gaussad(*run, "a/data").code == 0
+    before = Path("results/data/metrics.csv").read_bytes()
+    assert_user_error(gaussad(*run, "b/data"), "results/data holds knob, which b/data does not", "--dataset NAME")
+    assert_user_error(gaussad(*run, "b/data", "--out", "other"), "cache/data holds knob", "--dataset NAME")
+    assert Path("results/data/metrics.csv").read_bytes() == before
+    other = gaussad(*run, "b/data", "--dataset", "b")
+    assert other.code == 0
+    assert "over 1 category: lid." in other.out
+    Path("a").rename("c")
+    moved = gaussad(*run, "c/data")
+    assert moved.code == 0
+    assert "over 1 category: knob." in moved.out
+    Path("c/data/knob").rename("c/data/button")
+    assert_user_error(gaussad(*run, "c/data"), "results/data holds knob", "renamed")

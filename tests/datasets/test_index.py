@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from gaussad_cli.datasets.folds import training_folds
-from gaussad_cli.datasets.index import find_categories
+from gaussad_cli.datasets.index import check_holds, find_categories
 from gaussad_cli.errors import UserError
 from tests.conftest import write_image
 
@@ -53,3 +55,9 @@ def test_the_folds_are_those_of_a_seeded_legacy_shuffle_cut_in_five():
 def test_an_unknown_category_is_an_error_that_suggests(tiny):
     with pytest.raises(UserError, match=r"no category 'knop'.*Did you mean knob"):
         find_categories(tiny, ["knop"])
+
+
+def test_a_folder_is_told_from_another_of_the_same_name_by_its_categories(tiny):
+    check_holds(tiny, ["lid"], Path("cache/tiny"))
+    with pytest.raises(UserError, match=r"cache/tiny holds a, b, c, \.\.\., which .*--dataset NAME"):
+        check_holds(tiny, ["lid", *"dcba"], Path("cache/tiny"))

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import stat
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime
@@ -359,3 +361,34 @@ def test_far_out_lies_twice_as_far_beyond_the_farthest_as_that_is_beyond_the_med
     model = tiny_model()
     calibration = Calibration(np.array([1.0, 2.0, 5.0]), 0.3, 5.0)
     assert far_out(replace(model, calibration=calibration)) == 5.0 + 2 * (5.0 - 2.0)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_a_copy_has_the_mode_of_its_file(tmp_path):
+    (path,) = write_pictures(tmp_path / "in", pictures(1))
+    path.chmod(0o600)
+    copy_file(tmp_path / "out", replace(GOOD, path=path), None)
+    assert stat.S_IMODE((tmp_path / "out/normal/000.png").stat().st_mode) == 0o600
+
+
+def test_names_as_long_as_may_be_are_copied_beside_each_other(tmp_path):
+    (picture,) = write_pictures(tmp_path / "in", pictures(1))
+    for number in range(3):
+        path = tmp_path / str(number) / ("検" * 83 + "aa.png")
+        path.parent.mkdir()
+        path.write_bytes(picture.read_bytes() + bytes(number))
+        copy_file(tmp_path / "out", replace(GOOD, path=path), None)
+    copies = sorted((tmp_path / "out/normal").iterdir())
+    assert sorted(copy.stat().st_size for copy in copies) == [picture.stat().st_size + n for n in range(3)]
+    assert all(copy.suffix == ".png" for copy in copies)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege on Windows")
+def test_a_copy_does_not_follow_a_link_that_is_in_its_place(tmp_path):
+    (path,) = write_pictures(tmp_path / "in", pictures(1))
+    link = tmp_path / "out/normal/000.png"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere.png")
+    copy_file(tmp_path / "out", replace(GOOD, path=path), None)
+    assert not (tmp_path / "elsewhere.png").exists()
+    assert (link.parent / "000-1.png").read_bytes() == path.read_bytes()

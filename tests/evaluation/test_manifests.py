@@ -29,12 +29,13 @@ SMALL = ResultsManifest(
 L2, GAUSSIAN = Scoring("l2"), Scoring("mahalanobis")
 
 
-def write_category(cache, category, recipe=RECIPE_OF_NET, n_train=8, seed=0):
+def write_category(cache, category, recipe=RECIPE_OF_NET, n_train=8, seed=0, images_of=None):
     """Features of two levels, drawn; three normal and three scratched test images."""
     rng = np.random.default_rng(seed)
     for split, labels in (("train", ["good"] * n_train), ("test", ["good"] * 3 + ["scratch"] * 3)):
         images = tuple(
-            store.ImageEntry(f"{split}/{label}/{i}.png", label, f"{i:064x}") for i, label in enumerate(labels)
+            store.ImageEntry(f"{split}/{label}/{i}.png", label, store.digest([images_of or category, i]))
+            for i, label in enumerate(labels)
         )
         features = {level: rng.normal(size=(len(labels), 4)).astype(np.float32) for level in (1, 2)}
         manifest = store.Manifest("d", category, split, recipe, images, {})
@@ -97,13 +98,11 @@ def test_one_more_category_or_score_keeps_what_is_there(cache, tmp_path):
     assert len(cells(manifest, "lid")) == 3
 
 
-def test_cells_of_other_images_or_versions_keep_their_own_record(cache, tmp_path, monkeypatch):
+def test_cells_of_other_versions_keep_their_own_record(cache, tmp_path, monkeypatch):
     evaluate(cache, tmp_path / "r")
-    write_category(cache, "knob", n_train=9)
     monkeypatch.setattr(store, "versions", lambda: {"numpy": "99"})
     manifest = manifests.read(evaluate(cache, tmp_path / "r", L2, categories=["knob"], levels="1"))
-    old, new = sorted(manifest.categories["knob"], key=lambda record: record.origin.images["train"].n)
-    assert (old.origin.images["train"].n, new.origin.images["train"].n) == (8, 9)
+    new, old = sorted(manifest.categories["knob"], key=lambda record: len(record.cells))
     assert new.cells == (Cell("l2", "all", None, "1"),)
     assert new.origin.versions == {"numpy": "99"}
     assert Cell("l2", "all", None, "2") in old.cells
@@ -214,3 +213,33 @@ def test_a_manifest_under_the_name_of_another_is_refused(tmp_path):
     path.rename(path.with_name("other-key.json"))
     with pytest.raises(UserError, match=r"other-key\.json belongs to another extraction"):
         manifests.read(path.with_name("other-key.json"))
+
+
+def test_rows_of_other_images_do_not_join_those_of_another_network_or_score(cache, tmp_path):
+    rows = evaluate(cache, tmp_path / "r").parents[1] / "metrics.csv"
+    before = rows.read_bytes()
+    write_category(cache, "knob", n_train=9)
+    with pytest.raises(UserError, match=r"'knob' would come from different images.*8 train images.*9 train images"):
+        evaluate(cache, tmp_path / "r", L2, categories=["knob"])
+    assert rows.read_bytes() == before
+    evaluate(cache, tmp_path / "r", categories=["knob"])  # replaces all of them
+    other = dataclasses.replace(RECIPE_OF_NET, weights_sha256="b" * 64)
+    write_category(cache, "knob", other)
+    with pytest.raises(UserError, match="different images"):
+        evaluate(cache, tmp_path / "r", categories=["knob"], key=other.key)
+
+
+def test_a_category_does_not_count_twice_under_a_new_name(cache, tmp_path):
+    evaluate(cache, tmp_path / "r")
+    write_category(cache, "button", images_of="knob")
+    with pytest.raises(UserError, match="categories 'button' and 'knob' have the same training images"):
+        evaluate(cache, tmp_path / "r", categories=["button"])
+    assert "button" not in (tmp_path / "r/d/metrics.csv").read_text()
+    evaluate(cache, tmp_path / "s", categories=["button", "lid"])
+
+
+def test_images_whose_hashes_are_unknown_are_not_compared(tmp_path):
+    images = {"train": Images.of([("train/good/0.png", "good", "")])}
+    assert images["train"] == Images(1, "")
+    records = (Record(Origin(images, {}), SMALL.categories["lid"][0].cells),)
+    manifests.check_images(tmp_path, [dataclasses.replace(SMALL, categories={"knob": records, "lid": records}), SMALL])

@@ -1,9 +1,13 @@
 import pandas as pd
 import pytest
 
+from gaussad_cli.datasets.index import SPLITS, find_categories
 from gaussad_cli.errors import UserError
-from gaussad_cli.evaluation import results
+from gaussad_cli.evaluation import manifests, results
+from gaussad_cli.evaluation.manifests import Cell, Images, Origin, Record, ResultsManifest
 from gaussad_cli.evaluation.rows import CategoryRows
+from gaussad_cli.files import sha256_of
+from tests.conftest import write_image
 
 KEY = {"dataset": "d", "category": "lid", "backbone": "b", "weights": "w", "padding": "tf", "epochs": 0, "level": "1"}
 
@@ -64,3 +68,91 @@ def test_with_several_data_sets_one_must_be_named(tmp_path):
     with pytest.raises(UserError, match="--dataset one or two"):
         results.read_metrics(tmp_path, None)
     assert set(results.read_metrics(tmp_path, "two")["dataset"]) == {"two"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "problem"),
+    [
+        ("auroc", "1.2", "not between 0 and 1"),
+        ("auroc", "-0.1", "not between 0 and 1"),
+        ("auroc", "inf", "not between 0 and 1"),
+        ("var", "2", "not between 0 and 1"),
+        ("fpr_1s", "7", "not between 0 and 1"),
+        ("level", "seven", "not a level"),
+        ("level", "-1", "not a level"),
+        ("level", "1.0", "not a level"),
+        ("level", "sum:", "not a level"),
+        ("epochs", "-1", "not a whole number"),
+        ("epochs", "inf", "not a whole number"),
+        ("fold", "1.5", "not a whole number"),
+        ("fold", "2", "a second row of the same fold"),
+        ("category", "../lid", "not the plain name"),
+        ("category", "..", "not the plain name"),
+        ("category", "/etc", "not the plain name"),
+        ("dataset", "e", "another data set"),
+    ],
+)
+def test_a_value_that_gaussad_does_not_write_is_named_by_file_and_line(tmp_path, column, value, problem):
+    save(tmp_path, metrics(0.5))
+    path = tmp_path / "d/metrics.csv"
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows.loc[3, column] = value
+    rows.to_csv(path, index=False)
+    with pytest.raises(UserError) as error:
+        results.read_metrics(tmp_path, None)
+    assert f"{path}, line 5: {column} is '{value}'" in str(error.value)
+    assert problem in str(error.value)
+
+
+@pytest.mark.parametrize("level", ["1", "12", "sum", "sum:1-7", "sum:1-3,7", "network"])
+def test_every_level_that_gaussad_writes_is_read(tmp_path, level):
+    save(tmp_path, metrics(0.5).assign(level=level))
+    assert set(results.read_metrics(tmp_path, None)["level"]) == {level}
+
+
+@pytest.mark.parametrize(("dataset", "category"), [("../d", "lid"), ("d", "../../lid"), ("", "lid"), ("d", "/tmp/lid")])
+def test_names_that_lead_elsewhere_are_not_written_to(tmp_path, dataset, category):
+    with pytest.raises(UserError, match="not the plain name"):
+        results.save(tmp_path / "r", dataset, category, CategoryRows(metrics(0.5), scores(0.1)))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_name_of_a_category_has_its_scores(tmp_path):
+    name = "検" * 85
+    rows = CategoryRows(metrics(0.5).assign(category=name), scores(0.1).assign(category=name))
+    results.save(tmp_path, "d", name, rows)
+    assert results.read_scores(tmp_path, "d", name)["category"].tolist() == [name]
+
+
+def manifest_of(data, *categories):
+    """What an evaluation of these categories of a folder of images would write."""
+    records = {}
+    for category in find_categories(data, categories):
+        images = {
+            split: Images.of((i.name, i.label, sha256_of(i.path)) for i in category.split(split)) for split in SPLITS
+        }
+        records[category.name] = (Record(Origin(images, {}), (Cell("l2", "all", None, "1"),)),)
+    return ResultsManifest("d", "b", "k", {}, {}, records)
+
+
+def test_a_folder_that_has_moved_or_grown_is_the_same_data(tiny, tmp_path):
+    manifests.write(tmp_path / "r/d", manifest_of(tiny, "knob"))
+    moved = tiny.rename(tmp_path / "moved")
+    for chosen in (["lid"], ["knob", "lid"], ["knob"]):
+        results.check_data(tmp_path / "r", "d", moved, chosen)
+
+
+def test_a_folder_without_a_category_that_has_results_is_other_data(tiny, tmp_path):
+    manifests.write(tmp_path / "r/d", manifest_of(tiny, "knob", "lid"))
+    (tiny / "knob").rename(tiny / "button")
+    with pytest.raises(UserError, match=r"r/d holds knob, which .*tiny does not.*--dataset NAME"):
+        results.check_data(tmp_path / "r", "d", tiny, ["button", "lid"])
+    results.check_data(tmp_path / "r", "e", tiny, ["button", "lid"])
+
+
+def test_a_folder_with_other_images_under_the_same_names_is_other_data(tiny, tmp_path):
+    manifests.write(tmp_path / "r/d", manifest_of(tiny, "knob", "lid"))
+    write_image(tiny / "knob/test/good/000.png", seed=99)
+    with pytest.raises(UserError, match="other images of category 'knob'"):
+        results.check_data(tmp_path / "r", "d", tiny, ["lid"])
+    results.check_data(tmp_path / "r", "d", tiny, ["knob", "lid"])  # save() compares the categories that are evaluated

@@ -3,6 +3,7 @@
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gaussad_cli.evaluation import manifests
+from gaussad_cli.evaluation.manifests import Origin, Record
 from gaussad_cli.extraction.store import ImageEntry, Manifest, Recipe, split_folder, write_features
 from gaussad_cli.report.content import find_networks
 from tests.conftest import assert_user_error, write_image
@@ -32,8 +35,8 @@ class Page(HTMLParser):
         return [attrs[attribute] for _, attrs in self.tags if attribute in attrs]
 
 
-def write_category(category, classes):
-    recipe = Recipe("my-net", n_levels=2, weights="mine", weights_sha256="", padding="native", input_size=224)
+def write_category(category, classes, network="my-net"):
+    recipe = Recipe(network, n_levels=2, weights="mine", weights_sha256="", padding="native", input_size=224)
     rng = np.random.default_rng(len(category))
     for split, labels in (("train", ["good"] * 20), ("test", classes)):
         images = tuple(ImageEntry(f"{split}/{label}/{i}.png", label, "") for i, label in enumerate(labels))
@@ -131,18 +134,81 @@ def test_what_cannot_be_reported_is_said(evaluated):
     assert_user_error(evaluated("report"), "sweeps.csv")
 
 
+def metrics(*cells):
+    """Rows of the Mahalanobis distance: network, level, category, AUROC."""
+    key = {"weights": "w", "padding": "tf", "epochs": 0, "key": "k", "score": "mahalanobis", "mode": "all"}
+    return pd.DataFrame(
+        {**key, "backbone": name, "level": level, "category": category, "var": np.nan, "fold": 0, "auroc": auroc}
+        for name, level, category, auroc in cells
+    )
+
+
 def test_networks_come_with_the_best_first():
-    rows = [
-        {
-            "category": "knob",
-            "backbone": name,
-            "weights": "w",
-            "padding": "tf",
-            "epochs": 0,
-            "key": "k",
-            "score": "mahalanobis",
-        }
-        | {"mode": "all", "var": np.nan, "level": level, "fold": 0, "auroc": auroc}
-        for name, level, auroc in (("a", "7", 0.8), ("a", "9", 0.99), ("b", "3", 0.9), ("b", "sum", 0.1))
+    rows = metrics(
+        ("a", "7", "knob", 0.8), ("a", "9", "knob", 0.99), ("b", "3", "knob", 0.9), ("b", "sum", "knob", 0.1)
+    )
+    assert [(network.title, network.level) for network in find_networks(rows)] == [("b", "3"), ("a", "7")]
+
+
+def test_networks_on_unequal_sets_are_ordered_by_what_they_share():
+    rows = metrics(("a", "7", "knob", 0.8), ("b", "7", "knob", 0.9), ("b", "7", "lid", 0.2))
+    best, other = find_networks(rows)
+    assert (best.title, best.categories) == ("b", ("knob", "lid"))
+    assert (best.auroc, best.shared) == (pytest.approx(55.0), pytest.approx(90.0))
+    assert (other.title, other.categories, other.shared) == ("a", ("knob",), pytest.approx(80.0))
+
+
+def test_every_category_of_any_network_is_shown_and_means_say_over_what(gaussad):
+    classes = ["good"] * 8 + ["dent"] * 8
+    for network, categories in (("net-a", ["knob"]), ("net-b", ["knob", "lid"])):
+        for category in categories:
+            write_category(category, classes, network)
+        done = gaussad("evaluate", "--backbone", network, "--sweep", "--levels", "2", "--mode", "all")
+        assert done.code == 0, done.err
+        assert gaussad("evaluate", "--backbone", network, "--threshold", "all", "--mode", "all").code == 0
+    assert gaussad("report", "--backbone", "net-a").code == 0
+    page = Path("results/made-up/report.html").read_text("utf-8")
+    assert "<h3>knob</h3>" in page
+    assert "<h3>lid, by net-b</h3>" in page
+    for panel in ("Distances, lid, by net-b", "ROC curves, lid", "Calibration, lid, by net-b", "lid, by net-b: PCA"):
+        assert panel in page, panel
+    cards = " ".join(page[page.index('class="numbers"') : page.index('id="levels"')].split())
+    assert "over knob, lid; over what all networks share:" in cards
+    assert "ordered by their means over those that all of them share, knob." in cards
+    assert gaussad("tables", "--table", "5").code == 0
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "{here}/secret.png", "test/../../secret.png"])
+def test_no_picture_is_taken_from_outside_the_folder_of_images(evaluated, tmp_path, name):
+    for category in ("knob", "lid"):
+        (tmp_path / "images" / category / "test").mkdir(parents=True)
+    for folder in (tmp_path, tmp_path / "images"):
+        write_image(folder / "secret.png", seed=0)
+    for path in Path("results/made-up/scores").iterdir():
+        text = path.read_text("utf-8")
+        path.write_text(re.sub(r"test/good/\d+\.png", name.format(here=tmp_path), text), "utf-8")
+    assert evaluated("report", "--data", "images", "--out", "page.html").code == 0
+    text = Path("page.html").read_text("utf-8")
+    assert "secret.png" in text
+    assert "data:image" not in text
+
+
+def test_a_folder_of_images_that_lacks_categories_is_told(evaluated):
+    write_image(Path("images/knob/test/good/0.png"), seed=0)
+    assert evaluated("report", "--data", "images", "--out", "page.html").code == 0
+    assert "The folder of images does not hold lid." in Path("page.html").read_text("utf-8")
+    shutil.move("images/knob", "images/button")
+    assert_user_error(evaluated("report", "--data", "images"), "images holds none of the categories: knob, lid")
+
+
+def test_rows_of_different_images_are_not_reported(evaluated):
+    (path,) = Path("results/made-up/manifests").iterdir()
+    manifest = manifests.read(path)
+    (record,) = manifest.categories["knob"][:1]
+    images = {split: manifests.Images(8, split) for split in ("train", "test")}
+    others = [
+        Record(Origin({**images, "train": manifests.Images(n, f"{n}")}, {}), record.cells[n : n + 1]) for n in (0, 1)
     ]
-    assert [(network.title, network.level) for network in find_networks(pd.DataFrame(rows))] == [("b", "3"), ("a", "7")]
+    manifests.write(Path("results/made-up"), replace(manifest, categories={"knob": tuple(others)}))
+    for command in ("report", "tables"):
+        assert_user_error(evaluated(command), "rows of category 'knob' would come from different images")

@@ -9,6 +9,7 @@ import pytest
 
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from gaussad_cli.tables.build import build_tables
+from gaussad_cli.tables.markup import as_html
 from gaussad_cli.tables.published import MVTEC_CATEGORIES
 from gaussad_cli.tables.render import as_csv, as_markdown, as_text
 
@@ -120,3 +121,25 @@ def test_a_difference_that_rounds_to_nothing_has_no_minus():
     (table,) = build_tables(1, rows(["bottle"], auroc=lambda *_: 0.9666))  # level 7, Mahalanobis: 96.7 in the paper
     line = next(line for line in as_text(table).splitlines() if line.startswith("7"))
     assert line.endswith("+0.0")
+
+
+def test_networks_on_unequal_sets_are_marked_and_compared_over_what_they_share():
+    some = rows(["bottle"], backbone="efficientnet-b0", auroc=lambda *_: 0.9)
+    whole, shared = build_tables(2, pd.concat([rows(["bottle", "screw"]), some]))
+    assert "Mean ± SEM in percent over 2 categories: bottle, screw." in as_text(whole)
+    assert "†: a mean over fewer categories than the table's. Over bottle: efficientnet-b0." in as_text(whole)
+    assert "Over bottle: efficientnet-b0" in as_html(whole)
+    assert "**" not in as_markdown(whole).split("\n", 1)[1]  # a mean over fewer categories is not the best
+    assert "over the categories that all columns share" in shared.title
+    assert {cell.categories for cell in shared.all_cells()} == {("bottle",)}
+    assert "over 1 category: bottle." in as_text(shared)
+    assert "means over all 15 MVTec AD categories" in as_text(shared)
+    assert shared.cells[0][0].mean == pytest.approx(90.0)
+    assert "**90.0**" in as_markdown(shared)
+
+
+def test_networks_without_a_category_in_common_are_not_compared():
+    other = rows(["screw"], backbone="efficientnet-b0")
+    (table,) = build_tables(2, pd.concat([rows(["bottle"]), other]))
+    assert "Over screw: efficientnet-b0. Over bottle: efficientnet-b4." in as_text(table)
+    assert "**" not in as_markdown(table).split("\n", 1)[1]

@@ -132,3 +132,12 @@ def test_csv_holds_every_cell_of_both_tables():
     assert len(read) == 14 + 10 * 3
     screw = next(r for r in read if (r["category"], r["score"], r["backbone"]) == ("screw", "ocsvm", "efficientnet-b4"))
     assert (float(screw["mean"]), screw["paper_mean"]) == (pytest.approx(40.0), "31.0")
+
+
+def test_approaches_on_unequal_sets_are_named_and_sent_to_what_they_share():
+    (table,) = build_tables(5, pd.concat([rows("ocsvm", AUROC), rows("classifier", AUROC, ["bottle"], **TRAINED)]))
+    text = as_text(table)
+    assert "Over bottle: Fully supervised, efficientnet-b4." in text
+    assert "All approaches were run on bottle: compare a marked mean with others" in text
+    (table,) = build_tables(5, pd.concat([rows("ocsvm", AUROC), rows("classifier", AUROC, **TRAINED)]))
+    assert "All approaches" not in as_text(table)
