@@ -14,6 +14,8 @@ from gaussad_cli.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gaussad_cli.datasets.index import Category
+
 Data = Annotated[Path, typer.Option(help="Read <category>/train/good/* and <category>/test/<class>/* in this folder.")]
 BackboneNames = Annotated[
     list[str], typer.Option(help="Use this network, such as efficientnet-b4 or timm:convnext_tiny; repeatable.")
@@ -151,3 +153,12 @@ def program() -> str:
 def note(text: str) -> None:
     """Print a message on stderr, so that stdout can be piped."""
     typer.echo(text, err=True)
+
+
+def announce_images(data: Path, categories: list[str] | None) -> list[Category]:
+    """Say which images of a data set are taken and which are left out, before the work; return its categories."""
+    from gaussad_cli.datasets.index import describe_categories, find_categories
+
+    found = find_categories(data, categories)
+    note(describe_categories(data, found))
+    return found

@@ -54,7 +54,7 @@ def predict(
     from gaussad_cli.detector.predict import FilesToScore, PredictionOutput, choose_threshold, predict_files
     from gaussad_cli.extraction.engine import Compute
 
-    files = FilesToScore(tuple(images or ()), watch)
+    files = FilesToScore(tuple(images or ()), watch, note)
     output = PredictionOutput(style, lambda text: typer.echo(text, nl=False), copy_to)
     files.check(copy_to)
     trained = read_model(model)
@@ -67,7 +67,9 @@ def predict(
 def _summarise(counts: dict[str, int], fail_on_anomaly: bool) -> None:
     from gaussad_cli.detector.predict import ANOMALOUS, ERROR
 
-    note(", ".join(f"{n} {decision}" for decision, n in counts.items() if n) or "no image.")
+    if not any(counts.values()):
+        raise UserError("there is no image to score: give image files, or folders that hold some.")
+    note(", ".join(f"{n} {decision}" for decision, n in counts.items() if n))
     if counts[ERROR]:
         raise UserError(f"{counts[ERROR]} of {sum(counts.values())} files could not be scored: see their rows.")
     if fail_on_anomaly and counts[ANOMALOUS]:

@@ -31,15 +31,18 @@ def update(
 
     Example: gaussad update screw.gaussad --normal screws/good-of-today
     """
+    from gaussad_cli.datasets.own import find_class_images
     from gaussad_cli.detector.container import read_model, write_model
     from gaussad_cli.detector.look import open_network_of
     from gaussad_cli.detector.update import add_images
     from gaussad_cli.extraction.engine import Compute
 
-    old = read_model(model)
+    old, found = read_model(model), find_class_images(normal)
+    note(str(found))
     network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
-    new, known = add_images(old, network, normal)
-    write_model(out or model, new)
+    new, known = add_images(old, network, found.paths)
+    if new is not old or out is not None:
+        write_model(out or model, new)
     note(
         f"{len(new.hashes) - len(old.hashes)} images added, {known} were in the model already, {new.levels[0].n} in "
         f"all. Threshold {new.calibration.threshold:.6g} (it was {old.calibration.threshold:.6g}) for a false-positive "

@@ -20,15 +20,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from gaussad_cli.datasets.own import images_below
+from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_folder, problem_with
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
 from gaussad_cli.detector.model import Model, combine
 from gaussad_cli.detector.train import lowest_rate
-from gaussad_cli.errors import UserError, interruptible
+from gaussad_cli.errors import UserError, interruptible, printable
 from gaussad_cli.files import write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 FORMATS = ("csv", "json")
+Say = Callable[[str], object]
 NORMAL, ANOMALOUS, ERROR = "normal", "anomalous", "error"
 _INTERVAL = 0.5  # seconds between two looks at a watched folder
 
@@ -45,6 +46,10 @@ class Prediction:
     error: str
 
 
+def _say_nothing(_: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class FilesToScore:
     """Which files are scored.
@@ -53,20 +58,24 @@ class FilesToScore:
     ----------
     arguments : images, folders of them, or "-" for the paths that standard input lists
     watched : a folder whose images are scored as they arrive; goes without `arguments`
+    say : is told which images folders hold, and what is left out
     """
 
     arguments: tuple[str, ...]
     watched: Path | None = None
+    say: Say = _say_nothing
 
     def paths(self) -> Iterator[Path]:
         """Return the files, as they come."""
-        return watch(self.watched, _INTERVAL) if self.watched else expand(self.arguments, sys.stdin)
+        if self.watched:
+            return watch(self.watched, _INTERVAL, say=self.say)
+        return expand(self.arguments, sys.stdin, self.say)
 
     @property
     def root(self) -> Path | None:
         """The folder that all files lie in, if there is just one folder."""
         folders = [Path(argument) for argument in self.arguments]
-        return self.watched or (folders[0] if len(folders) == 1 and folders[0].is_dir() else None)
+        return self.watched or (folders[0] if len(folders) == 1 and is_folder(folders[0]) else None)
 
     def check(self, copies: Path | None) -> None:
         """Check that there is something to score, and that copies of the files do not become files to score.
@@ -78,8 +87,10 @@ class FilesToScore:
         """
         if bool(self.arguments) == (self.watched is not None):
             raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
-        for source in [self.watched] if self.watched else map(Path, self.arguments):
-            if copies is not None and source.is_dir() and copies.resolve().is_relative_to(source.resolve()):
+        if copies is None:
+            return
+        for source in filter(is_folder, [self.watched] if self.watched else map(Path, self.arguments)):
+            if any(copies.resolve().is_relative_to(place) for place in find_images(source).places):
                 raise UserError(
                     f"--copy-to {copies} lies in {source}: the copies would be scored too. Choose another folder."
                 )
@@ -117,14 +128,14 @@ def predict_files(
     -------
     How many files there were of each decision.
     """
-    counts, root = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0}, files.root
+    counts, root, paths = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0}, files.root, files.paths()
     # A caller that waits for every answer before it sends the next path must get it.
     one_by_one = files.watched is not None or (files.arguments == ("-",) and network.compute.batch_size == 1)
     # Rows on the same terminal show the progress already.
     hidden = True if files.watched or sys.stdout.isatty() else None
     output.write_header(model.level_numbers)
     with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar:
-        for batch in look(network, files.paths(), one_by_one):
+        for batch in look(network, paths, one_by_one):
             for prediction in predict(model, batch, threshold):
                 output.write_prediction(prediction, model.level_numbers)
                 if output.copies is not None:
@@ -160,21 +171,41 @@ def _decide(model: Model, images: list[ImageFeatures], threshold: float) -> list
 # --- which files ---
 
 
-def expand(arguments: Iterable[str], lines: Iterable[str]) -> Iterator[Path]:
-    """Yield files: those named, every image below folders, and for "-" those that `lines` name, as they come."""
+def expand(arguments: Iterable[str], lines: Iterable[str], say: Say = _say_nothing) -> Iterator[Path]:
+    """Return files: those named, every image below folders, and for "-" those that `lines` name, as they come.
+
+    Parameters
+    ----------
+    say : is told at once which images folders hold, and what is left out
+
+    Raises
+    ------
+    UserError
+        If a folder cannot be read.
+    """
+    parts: list[Iterable[Path]] = []
     for argument in arguments:
         if argument == "-":
-            yield from (Path(line.rstrip("\r\n")) for line in lines if line.strip())
-        elif Path(argument).is_dir():
-            yield from images_below(Path(argument))
+            parts.append(Path(line.rstrip("\r\n")) for line in lines if line.strip())
+        elif is_folder(Path(argument)):
+            found = find_images(Path(argument))
+            say(str(found))
+            parts.append(found.paths)
         else:
-            yield Path(argument)
+            parts.append([Path(argument)])
+    return chain.from_iterable(parts)
 
 
-def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
+def watch(
+    folder: Path, interval: float, wait: Callable[[float], object] = time.sleep, *, say: Say = _say_nothing
+) -> Iterator[Path]:
     """Yield images that arrive in a folder, as soon as two looks find the same size and time; never ends by itself.
 
     An image that is written again, or removed and put back, is yielded again. Empty files are waited for.
+
+    Parameters
+    ----------
+    say : is told what is left out, once for each reason
 
     Raises
     ------
@@ -183,8 +214,13 @@ def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.
     """
     before: dict[Path, tuple[int, int]] = {}
     done: dict[Path, tuple[int, int]] = {}
+    told: set[str] | None = None
     while True:
-        now = _states(folder)
+        if not is_folder(folder):
+            raise UserError(f"no such folder to watch: {folder}.")
+        found = find_images(folder, strict=told is None)
+        told = _tell(found, told, say)
+        now = _states(found.paths)
         done = {path: state for path, state in done.items() if now.get(path) == state}
         for path, state in now.items():
             if before.get(path) == state and path not in done and state[0]:
@@ -194,16 +230,22 @@ def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.
         wait(interval)
 
 
-def _states(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return size and modification time of the images below a folder, without broken links and files just removed."""
-    if not folder.is_dir():
-        raise UserError(f"no such folder to watch: {folder}.")
+def _tell(found: FoundImages, told: set[str] | None, say: Say) -> set[str]:
+    """Say what a look at a watched folder found, at the first look, or which reasons to leave files out are new."""
+    if told is None:
+        say(str(found))
+    elif new := {reason: paths for reason, paths in found.left_out.items() if reason not in told}:
+        say(printable(f"{found.folder}{describe(new)}."))
+    return (told or set()) | set(found.left_out)
+
+
+def _states(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """Return size and modification time of images, without broken links and files just removed."""
     states = {}
-    with suppress(OSError):  # a folder is removed during the look: the next look sees what is left
-        for path in images_below(folder):
-            with suppress(OSError):
-                found = path.stat()
-                states[path] = found.st_size, found.st_mtime_ns
+    for path in paths:
+        with suppress(OSError):
+            found = path.stat()
+            states[path] = found.st_size, found.st_mtime_ns
     return states
 
 
@@ -268,6 +310,8 @@ def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:
     """
     path = prediction.path
     try:
+        if problem_with(path):
+            return
         source = path.open("rb")
     except OSError:
         return

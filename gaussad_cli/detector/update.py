@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from gaussad_cli.datasets.own import find_images
-from gaussad_cli.detector.look import OpenNetwork, look_at_all
+from gaussad_cli.detector.look import OpenNetwork, check_readable, look_at_all
 from gaussad_cli.detector.model import HASH_DIGITS, Calibration, LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import Features
@@ -21,24 +20,23 @@ from gaussad_cli.gaussian.spectrum import Spectrum
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 
-def add_images(model: Model, network: OpenNetwork, folder: Path) -> tuple[Model, int]:
-    """Return the model with the normal images below a folder added, and how many of them it had already.
+def add_images(model: Model, network: OpenNetwork, paths: Sequence[Path]) -> tuple[Model, int]:
+    """Return the model with normal images added, and how many of them it had already; if all, it is the same model.
 
     Raises
     ------
     UserError
-        If an image cannot be used, the model has all of them already, or the model cannot be updated.
+        If an image cannot be used, or the model cannot be updated.
     """
-    paths = find_images(folder)
+    seen = list(look_at_all(network, paths, "update"))
+    check_readable(seen, "The model was not changed.")
     known, added = set(model.hashes), []
-    for image in look_at_all(network, paths, "update"):
-        if image.error:
-            raise UserError(f"{image.error} The model was not changed.")
+    for image in seen:
         if (sha256 := image.sha256[:HASH_DIGITS]) not in known:
             known.add(sha256)
             added.append(image)
     if not added:
-        raise UserError(f"all {len(paths)} images below {folder} are in the model already: it was not changed.")
+        return model, len(paths)
     features = {level: np.stack([image.features[level] for image in added]) for level in model.level_numbers}
     hashes = tuple(image.sha256[:HASH_DIGITS] for image in added)
     return update(model, features, hashes), len(paths) - len(added)

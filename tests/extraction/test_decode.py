@@ -2,12 +2,15 @@
 
 import hashlib
 import io
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from gaussad_cli.datasets.images import MOST_BYTES
 from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction import decode
 from gaussad_cli.extraction.decode import decode_pixels, read_squares
@@ -177,3 +180,18 @@ def test_a_jpeg_of_many_scans_is_refused_before_they_are_decoded(tmp_path, monke
     assert decode.decode_pixels(jpeg(scans=20), tmp_path / "x.jpg").shape == (64, 64)
     with pytest.raises(ImageError, match=r"x\.jpg is a JPEG with suspiciously many scans"):
         decode.decode_pixels(jpeg(scans=21), tmp_path / "x.jpg")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_pipe_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match=r"pipe\.png: it is a pipe, socket or device, not a file"):
+        read_squares(tmp_path / "pipe.png", [8])
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", MOST_BYTES + 1)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(ImageError, match=r"huge.png: it has 537 MB, more than the 537 MB"):
+        read_squares(tmp_path / "huge.png", [8])
