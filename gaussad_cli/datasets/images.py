@@ -27,7 +27,7 @@ _SYSTEM = {
 
 IMAGE, FOLDER, LINK = "image", "folder", "link to a folder"
 _HIDDEN = "hidden or system"
-_MASKS = f"{MASKS} (masks)"
+_MASKED = f"{MASKS} (masks)"
 _AGAIN = "links to folders that are taken already"
 _BROKEN = "broken links"
 _UNREADABLE = "folders that cannot be read"
@@ -62,7 +62,7 @@ class FoundImages:
     @property
     def masks(self) -> Sequence[Path]:
         """The folders of masks, which are left out."""
-        return self.left_out.get(_MASKS, ())
+        return self.left_out.get(_MASKED, ())
 
     @property
     def nested(self) -> int:
@@ -207,7 +207,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
     except OSError:  # a broken link, or a file that was just removed
         mode = 0
     if stat.S_ISDIR(mode):
-        return _MASKS if entry.name.casefold() == MASKS else LINK if entry.is_symlink() else FOLDER
+        return _MASKED if entry.name.casefold() == MASKS else LINK if entry.is_symlink() else FOLDER
     if mode and not stat.S_ISREG(mode):
         return _SPECIAL
     suffix = Path(entry.name).suffix.lower()

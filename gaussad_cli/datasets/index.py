@@ -92,6 +92,8 @@ def find_categories(root: Path, chosen: Sequence[str] | None = None) -> list[Cat
 def describe_categories(root: Path, categories: Sequence[Category]) -> str:
     """Say in one line which images of a data set are taken, what is left out, and what cannot be measured with them."""
     left_out: dict[str, list[Path]] = defaultdict(list)
+    if others := [folder for folder in _folders(root) if not is_category(folder)]:
+        left_out["folders without train and test"] += others
     for category in categories:
         for reason, paths in category.left_out.items():
             left_out[reason] += paths
@@ -157,6 +159,9 @@ def _index_category(folder: Path) -> Category:
         if not (folder / needed).is_dir():
             raise UserError(f"category '{folder.name}' has no {needed} folder ({folder / needed}). {_leave_out()}")
     left_out: dict[str, list[Path]] = defaultdict(list)
+    for path, kind in look_into(folder):
+        if kind == IMAGE or (kind in (FOLDER, LINK) and path.name not in SPLITS):
+            left_out["neither in train nor in test"].append(path)
     train = _images(folder, _train_folders(folder / "train", left_out), left_out)
     test = _images(folder, _class_folders(folder / "test", left_out), left_out)
     if len(train) < N_FOLDS:
@@ -166,7 +171,7 @@ def _index_category(folder: Path) -> Category:
         )
     if not test:
         raise UserError(f"category '{folder.name}' has no test image {folder / 'test'}/<class>/*.png. {_leave_out()}")
-    return Category(folder.name, train, test, left_out)
+    return Category(folder.name, train, test, dict(left_out))
 
 
 def _check_normal_class(split: Path) -> None:

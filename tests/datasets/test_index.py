@@ -75,6 +75,20 @@ def test_nested_images_of_a_class_are_taken_and_flat_folders_keep_their_order(ti
     )
 
 
+def test_folders_that_are_not_of_the_layout_are_said(tiny):
+    for name in ("knob/license.txt", "knob/ground_truth/scratch/000_mask.png", "readme.txt"):
+        (tiny / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / name).touch()
+    assert "Left out" not in describe_categories(tiny, find_categories(tiny))
+    for name in ("knob/val/good/1.png", "knob/1.png", "screw/1.png"):
+        (tiny / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / name).touch()
+    assert describe_categories(tiny, find_categories(tiny)).endswith(
+        f"folders without train and test: 1 ({tiny / 'screw'}); "
+        f"neither in train nor in test: 2 ({tiny / 'knob/1.png'}, {tiny / 'knob/val'})."
+    )
+
+
 def test_what_is_left_out_is_said(tiny):
     for name in ("train/good/.x.png", "train/good/a.heic", "train/bad/1.png", "test/loose.png", "test/@eaDir/1.png"):
         (tiny / "knob" / name).parent.mkdir(exist_ok=True)
