@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gaussad_cli.datasets.images import MASKS, SUFFIXES, FoundImages, describe, find_images
+from gaussad_cli.datasets.images import MASKS, SUFFIXES, FoundImages, describe, find_images, is_folder
 from gaussad_cli.datasets.index import NORMAL, NORMAL_NAMES, SPLITS, describe_categories, find_categories
-from gaussad_cli.errors import UserError, did_you_mean, printable
+from gaussad_cli.errors import UserError, did_you_mean, escaped
 
 ANOMALOUS_NAMES = {"bad", "ng", "nok", "ko", "anomalous", "anomaly", "abnormal", "defect", "defective", "fail"}
 _COLUMNS = ("path", "label", "split", "category")
@@ -62,12 +62,13 @@ def find_class_images(folder: Path, normal: bool = True) -> FoundImages:
 
 def _other_classes(found: FoundImages, normal: bool) -> str:
     """Name a folder that shows that not all images are of the class; "" if there is none."""
-    real = found.places[0]
-    if MASKS in map(str.casefold, real.parts):
-        return f"the folder {MASKS}, which holds masks"
-    tests = next((place for place in (real, real.parent) if place.name.casefold() == "test"), None)
-    if normal and tests and (tests.parent / "train").is_dir() and real.name.casefold() not in NORMAL_NAMES:
-        return f"the folder {tests}, which holds test images of a data set"
+    for place in found.places:  # the folder itself, or a linked one, may belong to a data set
+        by_name = {folder.name.casefold(): folder for folder in (place.parent, place)}
+        if MASKS in by_name:
+            return f"the folder {by_name[MASKS]}, which holds masks"
+        is_tested = "test" in by_name and is_folder(by_name["test"].with_name("train"))
+        if normal and is_tested and place.name.casefold() not in NORMAL_NAMES:
+            return f"the folder {by_name['test']}, which holds test images of a data set"
     folders = found.folders[1:]
     with_normal = {path.parent for path in folders if path.name.casefold() in NORMAL_NAMES}
     for path in (*folders, *found.masks):
@@ -137,7 +138,7 @@ def of_csv(path: Path, category: str | None = None) -> OwnImages:
             f"{path} lists no normal image: label good, normal, ok or 0, and split train, where it has these."
         )
     left_out = f". Left out: {len(others)} normal images of other splits than train" if others else ""
-    summary = printable(f"{path}: {len(normal)} normal and {len(anomalous)} anomalous images{left_out}.")
+    summary = escaped(f"{path}: {len(normal)} normal and {len(anomalous)} anomalous images{left_out}.")
     return OwnImages(tuple(normal), tuple(anomalous), summary=summary)
 
 

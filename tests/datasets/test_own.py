@@ -55,6 +55,12 @@ def test_defects_never_become_normal_images(tmp_path, names):
         find_class_images(tmp_path)
 
 
+def test_defects_never_become_normal_images_by_a_link(tiny):
+    (tiny / "knob/train/good/more").symlink_to(tiny / "knob/test/scratch")
+    with pytest.raises(UserError, match="holds test images"):
+        find_class_images(tiny / "knob/train/good")
+
+
 def test_masks_never_become_images_of_a_class(tmp_path):
     write(tmp_path, "good/a.png", "good/ground_truth/a.png", "ground_truth/crack/a.png")
     for folder, normal in (("good", True), ("ground_truth/crack", True), ("ground_truth", False)):
