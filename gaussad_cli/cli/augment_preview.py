@@ -12,6 +12,7 @@ from gaussad_cli.cli.options import (
     Data,
     Rules,
     Seed,
+    announce_images,
     print_result,
     split_names,
 )
@@ -34,10 +35,9 @@ def augment_preview(
 
     Example: gaussad augment-preview --data mvtec --categories bottle,screw --out preview
     """
-    from gaussad_cli.datasets.index import find_categories
     from gaussad_cli.extraction.augment import Augmentation, read_rules
     from gaussad_cli.extraction.preview import write_preview
 
     rules = Augmentation(read_rules(augmentation), seed)
-    for category in find_categories(data, split_names(categories)):
+    for category in announce_images(data, split_names(categories)):
         print_result(write_preview(category, rules, out, images, epochs, size))

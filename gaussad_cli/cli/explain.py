@@ -39,6 +39,7 @@ def explain(
 
     Example: gaussad explain bottle.gaussad bottle/test/broken_large/000.png --normal bottle/train/good
     """
+    from gaussad_cli.datasets.own import find_class_images
     from gaussad_cli.detector.container import read_model
     from gaussad_cli.detector.explain import check_level, open_explainer, picture_names
     from gaussad_cli.detector.pictures import draw_explanation
@@ -46,8 +47,11 @@ def explain(
 
     trained = read_model(model)
     check_level(trained, level)
-    explainer = open_explainer(trained, weights, normal)
-    paths, problems = list(expand(map(str, images), list_names(sys.stdin))), []
+    pattern = None if normal is None else find_class_images(normal)
+    if pattern is not None:
+        note(str(pattern))
+    explainer = open_explainer(trained, weights, pattern.paths if pattern else ())
+    paths, problems = list(expand(map(str, images), list_names(sys.stdin), note)), []
     for path, name in zip(paths, picture_names(paths), strict=True):
         try:
             explanation = explainer.explain(explainer.read(path), str(path), level)

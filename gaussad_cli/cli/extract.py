@@ -26,6 +26,7 @@ from gaussad_cli.cli.options import (
     Weights,
     Workers,
     after_augmentation,
+    announce_images,
     canonical_names,
     note,
     print_result,
@@ -75,6 +76,7 @@ def extract(
     networks = [NetworkOptions(name, levels, weights, padding, verify, depth) for name in canonical_names(backbone)]
     compute = Compute(engine, device, precision, batch_size, workers)
     chosen = split_names(categories)
+    announce_images(data, chosen)
     request = Request(data, networks, cache, dataset, chosen, compute, epochs, seed, augmentation)
     after = after_augmentation(moments_only, epochs)
     report = extract_dataset(request, after) if scheduler is None else extract_on_cluster(request, after, scheduler)

@@ -15,6 +15,8 @@ from gaussad_cli.errors import UserError, escaped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from gaussad_cli.datasets.index import Category
+
 Data = Annotated[Path, typer.Option(help="Read <category>/train/good/* and <category>/test/<class>/* in this folder.")]
 BackboneNames = Annotated[
     list[str], typer.Option(help="Use this network, such as efficientnet-b4 or timm:convnext_tiny; repeatable.")
@@ -162,3 +164,12 @@ def note(text: str) -> None:
 def print_result(text: object) -> None:
     """Print a result on stdout: as it is where it is piped, so that file names keep their bytes; else escaped."""
     typer.echo(escaped(str(text), keep="\n") if sys.stdout.isatty() else str(text))
+
+
+def announce_images(data: Path, categories: list[str] | None) -> list[Category]:
+    """Say which images of a data set are taken and which are left out, before the work; return its categories."""
+    from gaussad_cli.datasets.index import describe_categories, find_categories
+
+    found = find_categories(data, categories)
+    note(describe_categories(data, found))
+    return found

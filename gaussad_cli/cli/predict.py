@@ -58,7 +58,7 @@ def predict(
     from gaussad_cli.detector.predict import FilesToScore, PredictionOutput, choose_threshold, predict_files
     from gaussad_cli.extraction.engine import Compute
 
-    files = FilesToScore(tuple(images or ()), watch, null)
+    files = FilesToScore(tuple(images or ()), watch, null, note)
     output = PredictionOutput(style, _write_row, copy_to)
     files.check(copy_to)
     trained = read_model(model)
@@ -76,6 +76,8 @@ def _write_row(row: str) -> None:
 def _summarise(counts: dict[str, int], fail_on_anomaly: bool) -> None:
     from gaussad_cli.detector.predict import ANOMALOUS, ERROR, NORMAL, describe_counts
 
+    if not any(counts.values()):
+        raise UserError("there is no image to score: give image files, or folders that hold some.")
     note(describe_counts(counts))
     if counts[ERROR]:
         n_files = counts[NORMAL] + counts[ANOMALOUS] + counts[ERROR]

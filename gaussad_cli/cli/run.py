@@ -29,6 +29,7 @@ from gaussad_cli.cli.options import (
     TableNumbers,
     Verify,
     Workers,
+    announce_images,
     canonical_names,
     note,
     raise_problems,
@@ -108,7 +109,7 @@ def run(
 
     Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
     """
-    from gaussad_cli.datasets.index import dataset_name, find_categories
+    from gaussad_cli.datasets.index import dataset_name
     from gaussad_cli.experiments.config import Overrides
     from gaussad_cli.experiments.execute import Setup
     from gaussad_cli.extraction.engine import Compute
@@ -121,7 +122,7 @@ def run(
     setup = Setup(
         data=data,
         dataset=dataset_name(data, dataset),
-        categories=find_categories(data, split_names(categories)),
+        categories=announce_images(data, split_names(categories)),
         cache=cache,
         out=out,
         compute=Compute(engine, device, precision, batch_size, workers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -31,6 +32,7 @@ from gaussad_cli.cli.options import (
     Verify,
     Weights,
     Workers,
+    announce_images,
     canonical_names,
     note,
     raise_problems,
@@ -88,6 +90,9 @@ def detector(
     ] = None,
     mode: Annotated[str, typer.Option(help="Which components are kept: all, pca or npca.")] = "all",
     var: Var = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and name them.")
+    ] = False,
     weights: Weights = None,
     verify: Verify = True,
     padding: Padding = None,
@@ -123,7 +128,8 @@ def detector(
     from gaussad_cli.detector.container import write_model
     from gaussad_cli.extraction.engine import Compute
 
-    images = _own_images(normal, anomalous, data, csv, category)
+    images = replace(_own_images(normal, anomalous, data, csv, category), skip_unreadable=skip_unreadable)
+    note(images.summary)
     names = canonical_names(backbone or [training.DEFAULT_BACKBONE])
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
@@ -199,6 +205,7 @@ def classifier(
     from gaussad_cli.training.train import TrainingRequest, train_classifiers
 
     names, compute = split_names(categories), Compute("torch", device, precision, batch_size, workers)
+    announce_images(data, names)
     request = TrainingRequest(data, cache, out, dataset, names, seed, augmentation, max_epochs, patience, compute)
     _print_report(train_classifiers(request, NetworkOptions(backbone, None, weights, padding, verify), fresh))
 
@@ -232,6 +239,7 @@ def autoencoder(
     from gaussad_cli.training.train import TrainingRequest, train_autoencoders
 
     names, compute = split_names(categories), Compute("torch", device, precision, batch_size, workers)
+    announce_images(data, names)
     request = TrainingRequest(data, cache, out, dataset, names, seed, augmentation, max_epochs, patience, compute)
     _print_report(train_autoencoders(request, size))
 

@@ -35,12 +35,15 @@ def update(
 
     Example: gaussad update screw.gaussad --normal screws/good-of-today
     """
+    from gaussad_cli.datasets.own import find_class_images
     from gaussad_cli.detector.container import read_model, write_model
     from gaussad_cli.detector.look import open_network_of
     from gaussad_cli.detector.update import add_images, name_some
     from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.files import locked
 
+    found = find_class_images(normal)
+    note(str(found))
     folders = [path.resolve().parent for path in (model, out or model)]
     with locked(folders, wait=False) as are_ours:
         if not are_ours:
@@ -48,7 +51,7 @@ def update(
     with locked(folders):  # if two updates read the same model, the images of one of them are lost
         old = read_model(model)
         network = open_network_of(old, weights, Compute(engine, device, precision, batch_size, workers), cache, note)
-        done = add_images(old, network, normal, allow_anomalous)
+        done = add_images(old, network, found.paths, allow_anomalous)
         if done.added or out is not None:
             write_model(out or model, done.model)
     now, before = done.model.calibration, old.calibration

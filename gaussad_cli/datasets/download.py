@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gaussad_cli.datasets.archive import Say, extract, fetch
-from gaussad_cli.datasets.index import SUFFIXES
+from gaussad_cli.datasets.images import SUFFIXES
 from gaussad_cli.datasets.layouts import LAYOUTS, Layout
 from gaussad_cli.errors import UserError, did_you_mean, interruptible
 from gaussad_cli.files import locked, sha256_of, write_whole, writing

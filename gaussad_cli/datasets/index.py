@@ -6,20 +6,32 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from gaussad_cli.datasets.folds import N_FOLDS
-from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.datasets.images import (
+    FOLDER,
+    IMAGE,
+    LINK,
+    LeftOut,
+    describe,
+    find_images,
+    look_into,
+    problem_with,
+    readable_folders,
+)
+from gaussad_cli.errors import UserError, did_you_mean, escaped
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 _SHOWN = 3  # categories named in a message
 NORMAL = "good"  # MVTec's name of the normal class
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+NORMAL_NAMES = {NORMAL, "normal", "ok", "okay"}  # what others call it, in any case
 
 
 @dataclass(frozen=True)
@@ -30,14 +42,25 @@ class ImageFile:
     label: str
     path: Path
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether it lies in a folder below its class folder."""
+        return self.name.count("/") > 2
+
 
 @dataclass(frozen=True)
 class Category:
-    """The images of one category, in the protocol's order: class folders sorted, then file names sorted."""
+    """The images of one category, in the protocol's order: class folders sorted, then file names sorted.
+
+    Attributes
+    ----------
+    left_out : reason -> what was left out for it
+    """
 
     name: str
     train: tuple[ImageFile, ...]
     test: tuple[ImageFile, ...]
+    left_out: LeftOut = field(default_factory=dict, compare=False)
 
     def split(self, split: Split) -> tuple[ImageFile, ...]:
         """Return the images of a split."""
@@ -50,18 +73,46 @@ def find_categories(root: Path, chosen: Sequence[str] | None = None) -> list[Cat
     Raises
     ------
     UserError
-        If the folder does not exist or holds no category, a chosen category is missing, or a category lacks
-        train/good, test, or enough images for the folds.
+        If the folder does not exist, cannot be read or holds no category, a chosen category is missing, or a category
+        lacks train/good, test, or enough images for the folds, or has another name than good for its normal class.
     """
-    if not root.is_dir():
-        raise UserError(f"no such folder: {root}. Give the folder that holds the categories with --data.")
-    names = _category_names(root)
-    if not names:
-        raise UserError(_no_categories(root))
-    for name in chosen or ():
-        if name not in names:
-            raise UserError(f"no category '{name}' in {root}.{did_you_mean(name, names)} Known: {', '.join(names)}.")
-    return [_index_category(root / name) for name in names if chosen is None or name in chosen]
+    with readable_folders():
+        if not root.is_dir():
+            raise UserError(f"no such folder: {root}. Give the folder that holds the categories with --data.")
+        names = [folder.name for folder in _folders(root) if is_category(folder)]
+        if not names:
+            raise UserError(_no_categories(root))
+        for name in chosen or ():
+            if name not in names:
+                raise UserError(
+                    f"no category '{name}' in {root}.{did_you_mean(name, names)} Known: {', '.join(names)}."
+                )
+        return [_index_category(root / name) for name in names if chosen is None or name in chosen]
+
+
+def describe_categories(root: Path, categories: Sequence[Category]) -> str:
+    """Say in one line which images of a data set are taken, what is left out, and what cannot be measured with them."""
+    left_out: dict[str, list[Path]] = defaultdict(list)
+    if others := [folder for folder in _folders(root) if not is_category(folder)]:
+        left_out["folders without train and test"] += others
+    for category in categories:
+        for reason, paths in category.left_out.items():
+            left_out[reason] += paths
+    n_train, n_test = (sum(len(category.split(split)) for category in categories) for split in SPLITS)
+    nested = sum(image.is_nested for category in categories for image in (*category.train, *category.test))
+    return escaped(
+        f"{root}: {len(categories)} categor{'y' if len(categories) == 1 else 'ies'}, "
+        f"{n_train} training and {n_test} test images"
+        f"{f', {nested} of them in nested folders' if nested else ''}{describe(left_out)}."
+        f"{_one_sided(categories, True)}{_one_sided(categories, False)}"
+    )
+
+
+def _one_sided(categories: Sequence[Category], normal: bool) -> str:
+    """Name the categories whose test images are all anomalous, or all normal: what is measured needs both."""
+    names = [c.name for c in categories if not any((image.label == NORMAL) == normal for image in c.test)]
+    lacking = f"image in test/{NORMAL}" if normal else f"test image outside of test/{NORMAL}"
+    return f" There is no {lacking} of {', '.join(names)}, so AUROC will be undefined there." if names else ""
 
 
 def dataset_name(root: Path, given: str | None = None) -> str:
@@ -99,13 +150,13 @@ def _is_text(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
-def _category_names(root: Path) -> list[str]:
-    """Return the subfolders with a train or a test folder; others (licences, archives) are not categories."""
-    return sorted(
-        folder.name
-        for folder in root.iterdir()
-        if folder.is_dir() and not folder.name.startswith(".") and any((folder / split).is_dir() for split in SPLITS)
-    )
+def is_category(folder: Path) -> bool:
+    """Whether a folder has a train or a test folder; others (licences, archives) are not categories."""
+    return any((folder / split).is_dir() for split in SPLITS)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path, kind in look_into(folder) if kind in (FOLDER, LINK)]
 
 
 def _no_categories(root: Path) -> str:
@@ -118,11 +169,18 @@ def _no_categories(root: Path) -> str:
 
 
 def _index_category(folder: Path) -> Category:
+    for split in SPLITS:
+        if (folder / split).is_dir():
+            _check_normal_class(folder / split)
     for needed in (f"train/{NORMAL}", "test"):
         if not (folder / needed).is_dir():
             raise UserError(f"category '{folder.name}' has no {needed} folder ({folder / needed}). {_leave_out()}")
-    train = _images(folder, [folder / "train" / NORMAL])
-    test = _images(folder, _class_folders(folder / "test"))
+    left_out: dict[str, list[Path]] = defaultdict(list)
+    for path, kind in look_into(folder):
+        if kind == IMAGE or (kind in (FOLDER, LINK) and path.name not in SPLITS):
+            left_out["neither in train nor in test"].append(path)
+    train = _images(folder, _train_folders(folder / "train", left_out), left_out)
+    test = _images(folder, _class_folders(folder / "test", left_out), left_out)
     if len(train) < N_FOLDS:
         raise UserError(
             f"category '{folder.name}' has {len(train)} training images in {folder / 'train' / NORMAL}: "
@@ -130,26 +188,57 @@ def _index_category(folder: Path) -> Category:
         )
     if not test:
         raise UserError(f"category '{folder.name}' has no test image {folder / 'test'}/<class>/*.png. {_leave_out()}")
-    return Category(folder.name, train, test)
+    return Category(folder.name, train, test, dict(left_out))
 
 
-def _class_folders(split: Path) -> list[Path]:
-    return sorted(path for path in split.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _check_normal_class(split: Path) -> None:
+    """Check that no class folder has another name for what is normal, because its images would count as anomalous."""
+    for folder in _folders(split):
+        if folder.name != NORMAL and folder.name.strip().casefold() in NORMAL_NAMES:
+            raise UserError(
+                f"{folder} looks like a folder of normal images, but only '{NORMAL}' is taken for one: rename it to "
+                f"{NORMAL}. All other class folders count as anomalous. {_leave_out()}"
+            )
 
 
-def _images(category: Path, class_folders: Sequence[Path]) -> tuple[ImageFile, ...]:
-    paths = [
-        (folder.name, path)
-        for folder in class_folders
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-    ]
-    for _, path in paths:
-        if path.is_symlink() and not path.exists():
-            raise UserError(f"{path} is a broken link: restore the image it points to, or remove the link.")
-        if not _is_text(str(path)):
-            raise UserError(f"the name of {str(path)!a} is not valid UTF-8, so results cannot contain it: rename it.")
-    return tuple(ImageFile(path.relative_to(category).as_posix(), label, path) for label, path in paths)
+def _train_folders(split: Path, left_out: dict[str, list[Path]]) -> list[Path]:
+    folders = _class_folders(split, left_out)
+    if others := [folder for folder in folders if folder.name != NORMAL]:
+        left_out[f"training folders other than {NORMAL}"] += others
+    return [split / NORMAL]
+
+
+def _class_folders(split: Path, left_out: dict[str, list[Path]]) -> list[Path]:
+    folders = []
+    for path, kind in look_into(split):
+        if kind in (FOLDER, LINK):
+            folders.append(path)
+        else:
+            left_out["images outside of a class folder" if kind == IMAGE else kind].append(path)
+    return folders
+
+
+def _images(category: Path, class_folders: Sequence[Path], left_out: dict[str, list[Path]]) -> tuple[ImageFile, ...]:
+    images = []
+    for folder in class_folders:
+        found = find_images(folder)
+        for reason, paths in found.left_out.items():
+            left_out[reason] += paths
+        for path in found.paths:
+            _check_image(path)
+            images.append(ImageFile(path.relative_to(category).as_posix(), folder.name, path))
+    return tuple(images)
+
+
+def _check_image(path: Path) -> None:
+    try:
+        problem = problem_with(path)
+    except OSError:
+        raise UserError(f"{path} is a broken link: restore the image it points to, or remove the link.") from None
+    if problem:
+        raise UserError(f"cannot use the image {path}: {problem}. Replace or remove it.")
+    if not _is_text(str(path)):
+        raise UserError(f"the name of {str(path)!a} is not valid UTF-8, so results cannot contain it: rename it.")
 
 
 def _leave_out() -> str:

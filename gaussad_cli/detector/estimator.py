@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
 from gaussad_cli.backbones.resolve import NetworkOptions
-from gaussad_cli.datasets.own import OwnImages
+from gaussad_cli.datasets.images import find_images, is_folder
+from gaussad_cli.datasets.own import OwnImages, find_class_images
 from gaussad_cli.detector.container import read_model, write_model
 from gaussad_cli.detector.look import open_network_of
 from gaussad_cli.detector.model import Model, fit_level
@@ -30,7 +31,7 @@ from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 _FEWEST = 5  # samples of which one at a time can be left out
-
+Images = Path | str | Iterable[Path | str | NDArray[np.uint8]]
 CACHE = Path("cache")  # as on the command line: exported graphs are kept here
 
 
@@ -137,14 +138,19 @@ class ImageDetector:
     @classmethod
     def train(
         cls,
-        normal: Sequence[Path | str],
+        normal: Path | str | Sequence[Path | str],
         backbone: str = DEFAULT_BACKBONE,
         levels: str | None = None,
         fpr: float = 0.01,
         weights: Path | str | None = None,
     ) -> Self:
-        """Train on image files; see :func:`gaussad_cli.detector.train.train_detector` and `gaussad train`."""
-        images = OwnImages(tuple(Path(path) for path in normal))
+        """Train on normal images; see :func:`gaussad_cli.detector.train.train_detector` and `gaussad train`.
+
+        Parameters
+        ----------
+        normal : a folder, of which all images below it are taken, or image files and such folders
+        """
+        images = OwnImages(tuple(_normal_images(normal)))
         network = NetworkOptions(backbone, levels, None if weights is None else Path(weights))
         return cls(train_detector(images, network, DetectorOptions(fpr=fpr), AUTO, CACHE).model, weights)
 
@@ -157,17 +163,41 @@ class ImageDetector:
         """The threshold: images with a greater score are anomalous."""
         return self.model.calibration.threshold
 
-    def score(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> Array:
-        """Return the scores (m,) of images: paths, or (H, W, 3) uint8 RGB arrays; the higher, the more anomalous."""
-        size, n, remaining = self.model.backbone.input_size, AUTO.images_at_once, iter(images)
+    def score(self, images: Images) -> Array:
+        """Return the scores (m,) of images; the higher, the more anomalous.
+
+        Parameters
+        ----------
+        images : paths, or (H, W, 3) uint8 RGB arrays; or one path, of an image or of a folder whose images are taken
+            sorted
+        """
+        size, n, remaining = self.model.backbone.input_size, AUTO.images_at_once, iter(_each(images))
         depth = depth_of(self.model.backbone.preprocessing)
         batches = iter(lambda: [_square(image, size, depth) for image in islice(remaining, n)], [])
         scores = [self.model.score(self._network.engine.run(np.stack(squares))) for squares in batches]
         return np.concatenate([np.zeros(0), *scores])
 
-    def predict(self, images: Iterable[Path | str | NDArray[np.uint8]]) -> NDArray[np.bool_]:
-        """Return whether images are anomalous, (m,) bool. A NaN score counts as anomalous."""
+    def is_anomalous(self, images: Images) -> NDArray[np.bool_]:
+        """Return whether images are anomalous, (m,) bool; see :meth:`score`. A NaN score counts as anomalous."""
         return ~np.asarray(self.score(images) <= self.threshold)
+
+    def predict(self, images: Images) -> NDArray[np.int64]:
+        """Return 1 for normal images, -1 for anomalous ones, (m,), as scikit-learn and :class:`GaussianDetector` do."""
+        return np.where(self.is_anomalous(images), -1, 1)
+
+
+def _normal_images(normal: Path | str | Sequence[Path | str]) -> list[Path]:
+    if isinstance(normal, Path | str):
+        return list(find_class_images(Path(normal)).paths)
+    parts = [find_class_images(path).paths if is_folder(path) else [path] for path in map(Path, normal)]
+    return [path for part in parts for path in part]
+
+
+def _each(images: Images) -> Iterable[Path | str | NDArray[np.uint8]]:
+    if not isinstance(images, Path | str):
+        return images
+    path = Path(images)
+    return find_images(path).paths if is_folder(path) else [path]
 
 
 def _square(image: Path | str | NDArray[np.uint8], size: int, depth: int) -> NDArray[np.uint8]:

@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
 from gaussad_cli.backbones.registry import Backbone
-from gaussad_cli.datasets.index import SUFFIXES
 from gaussad_cli.detector.attribution import Directions, Located, direct, locate, normal_pattern, typical_distance
 from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import LevelModel, Model
@@ -171,25 +170,24 @@ class Explainer:
         )
 
 
-def open_explainer(model: Model, weights: Path | None, normal: Path | None) -> Explainer:
+def open_explainer(model: Model, weights: Path | None, normal: Sequence[Path] = ()) -> Explainer:
     """Prepare a model and its network for explanations.
 
     Parameters
     ----------
     weights : the backbone's weight file; None: the published one
-    normal : folder of normal images whose pattern is subtracted
+    normal : images whose common pattern is subtracted
 
     Raises
     ------
     UserError
-        If the weights are not the model's, or the folder holds no image or one that cannot be read.
+        If the weights are not the model's, or a normal image cannot be read.
     """
-    paths = [] if normal is None else _some_images(normal)
     network = find_network(model, weights)
     explainer = Explainer(model, build_network(network), network.backbone)
-    if not paths:
+    if not normal:
         return explainer
-    bar = tqdm(paths, desc="normal images", unit="image", leave=False, disable=None, dynamic_ncols=True)
+    bar = tqdm(_some(normal), desc="normal images", unit="image", leave=False, disable=None, dynamic_ncols=True)
     pattern = normal_pattern(explainer.feature_maps(explainer.read(path)) for path in bar)
     return replace(explainer, pattern=pattern)
 
@@ -229,15 +227,8 @@ def picture_names(images: Sequence[Path]) -> list[str]:
     return names
 
 
-def _some_images(folder: Path) -> list[Path]:
-    """Return at most `MOST_NORMAL` of the images in a folder, evenly spaced."""
-    if not folder.is_dir():
-        raise UserError(f"no such folder: {folder}. Give a folder of normal images with --normal.")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise UserError(
-            f"{folder} holds no image ({', '.join(sorted(SUFFIXES))}): give a folder of normal images with --normal."
-        )
+def _some(paths: Sequence[Path]) -> list[Path]:
+    """Return at most `MOST_NORMAL` of the images, evenly spaced."""
     chosen = np.linspace(0, len(paths) - 1, min(len(paths), MOST_NORMAL)).round().astype(int)
     return [paths[i] for i in chosen]
 

@@ -199,6 +199,23 @@ def look_at_all(network: OpenNetwork, paths: Sequence[Path], description: str) -
             bar.update(len(batch))
 
 
+def check_readable(images: Iterable[ImageFeatures], remedy: str) -> None:
+    """Check that all images could be read.
+
+    Parameters
+    ----------
+    remedy : ends the message with what to do
+
+    Raises
+    ------
+    UserError
+        If some could not; it names them all.
+    """
+    if errors := [image.error for image in images if image.error]:
+        count = f"{len(errors)} images cannot be used. " if len(errors) > 1 else ""
+        raise UserError(f"{count}{'; '.join(error.rstrip('.') for error in errors)}. {remedy}")
+
+
 def _read(path: Path, size: int, depth: int) -> Squares | ImageError:
     try:
         return read_squares(path, [size], depth)

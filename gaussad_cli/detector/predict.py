@@ -24,16 +24,17 @@ from typing import IO, TextIO
 import numpy as np
 from tqdm import tqdm
 
-from gaussad_cli.datasets.own import images_below
+from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_folder, problem_with
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
 from gaussad_cli.detector.model import Model, combine
 from gaussad_cli.detector.train import lowest_rate
-from gaussad_cli.errors import ImageError, UserError, interruptible
+from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.files import fit_name, write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 FORMATS = ("csv", "json")
+Say = Callable[[str], object]
 FAR = "far"  # in the counts
 _ENOUGH, _MOST = 5, 0.9  # images, and their share, from which on all of them are of another kind
 NORMAL, ANOMALOUS, ERROR = "normal", "anomalous", "error"
@@ -53,6 +54,10 @@ class Prediction:
     error: str
 
 
+def _say_nothing(_: str) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class FilesToScore:
     """Which files are scored.
@@ -62,22 +67,25 @@ class FilesToScore:
     arguments : images, folders of them, or "-" for the paths that standard input lists
     watched : a folder whose images are scored as they arrive; goes without `arguments`
     null : whether NUL ends the paths on standard input, not the end of a line
+    say : is told which images folders hold, and what is left out
     """
 
     arguments: tuple[str, ...]
     watched: Path | None = None
     null: bool = False
+    say: Say = _say_nothing
 
     def paths(self) -> Iterator[Path]:
         """Return the files, as they come."""
-        names = list_names(sys.stdin, self.null)
-        return watch(self.watched, _INTERVAL) if self.watched else expand(self.arguments, names)
+        if self.watched:
+            return watch(self.watched, _INTERVAL, say=self.say)
+        return expand(self.arguments, list_names(sys.stdin, self.null), self.say)
 
     @property
     def root(self) -> Path | None:
         """The folder that all files lie in, if there is just one folder."""
         folders = [Path(argument) for argument in self.arguments]
-        return self.watched or (folders[0] if len(folders) == 1 and folders[0].is_dir() else None)
+        return self.watched or (folders[0] if len(folders) == 1 and is_folder(folders[0]) else None)
 
     def check(self, copies: Path | None) -> None:
         """Check that there is something to score, and that copies of the files do not become files to score.
@@ -92,8 +100,10 @@ class FilesToScore:
             raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
         if self.null and "-" not in self.arguments:
             raise UserError("--null is for a list on stdin: give - for the images, and pipe find -print0 to it.")
-        for source in [self.watched] if self.watched else map(Path, self.arguments):
-            if copies is not None and source.is_dir() and copies.resolve().is_relative_to(source.resolve()):
+        if copies is None:
+            return
+        for source in filter(is_folder, [self.watched] if self.watched else map(Path, self.arguments)):
+            if any(copies.resolve().is_relative_to(place) for place in find_images(source).places):
                 raise UserError(
                     f"--copy-to {copies} lies in {source}: the copies would be scored too. Choose another folder."
                 )
@@ -131,7 +141,7 @@ def predict_files(
     -------
     How many files there were of each decision, and "far" of those that are far beyond all normal images.
     """
-    counts, root = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0, FAR: 0}, files.root
+    counts, root, paths = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0, FAR: 0}, files.root, files.paths()
     far = far_out(model)
     # A caller that waits for every answer before it sends the next path must get it.
     one_by_one = files.watched is not None or (files.arguments == ("-",) and network.compute.batch_size == 1)
@@ -139,7 +149,7 @@ def predict_files(
     hidden = True if files.watched or sys.stdout.isatty() else None
     output.write_header(model.level_numbers)
     with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar:
-        for batch in look(network, files.paths(), one_by_one):
+        for batch in look(network, paths, one_by_one):
             for prediction in predict(model, batch, threshold):
                 output.write_prediction(prediction, model.level_numbers)
                 if output.copies is not None:
@@ -197,15 +207,29 @@ def _decide(model: Model, images: list[ImageFeatures], threshold: float) -> list
 # --- which files ---
 
 
-def expand(arguments: Iterable[str], listed: Iterable[str]) -> Iterator[Path]:
-    """Yield files: those named, every image below folders, and for "-" those that are listed, as they come."""
+def expand(arguments: Iterable[str], listed: Iterable[str], say: Say = _say_nothing) -> Iterator[Path]:
+    """Return files: those named, every image below folders, and for "-" those that are listed, as they come.
+
+    Parameters
+    ----------
+    say : is told at once which images folders hold, and what is left out
+
+    Raises
+    ------
+    UserError
+        If a folder cannot be read.
+    """
+    parts: list[Iterable[Path]] = []
     for argument in arguments:
         if argument == "-":
-            yield from map(Path, listed)
-        elif Path(argument).is_dir():
-            yield from images_below(Path(argument))
+            parts.append(map(Path, listed))
+        elif is_folder(Path(argument)):
+            found = find_images(Path(argument))
+            say(str(found))
+            parts.append(found.paths)
         else:
-            yield Path(argument)
+            parts.append([Path(argument)])
+    return chain.from_iterable(parts)
 
 
 def list_names(stream: TextIO | None, null: bool = False) -> Iterator[str]:
@@ -244,11 +268,17 @@ def _split(stream: TextIO, end: bytes) -> Iterator[bytes]:
     yield bytes(last)
 
 
-def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.sleep) -> Iterator[Path]:
+def watch(
+    folder: Path, interval: float, wait: Callable[[float], object] = time.sleep, *, say: Say = _say_nothing
+) -> Iterator[Path]:
     """Yield images that arrive in a folder, as soon as two looks find the same size and time; never ends by itself.
 
     An image that is written again, or removed and put back, is yielded again. Empty files are waited for, and so are
     unreadable ones for some seconds after their last change: a slow writer may have paused.
+
+    Parameters
+    ----------
+    say : is told what is left out, once for each reason
 
     Raises
     ------
@@ -257,8 +287,13 @@ def watch(folder: Path, interval: float, wait: Callable[[float], object] = time.
     """
     before: dict[Path, tuple[int, int]] = {}
     done: dict[Path, tuple[int, int]] = {}
+    told: set[str] | None = None
     while True:
-        now = _states(folder)
+        if not is_folder(folder):
+            raise UserError(f"no such folder to watch: {folder}.")
+        found = find_images(folder, strict=told is None)
+        told = _tell(found, told, say)
+        now = _states(found.paths)
         done = {path: state for path, state in done.items() if now.get(path) == state}
         for path, state in now.items():
             if before.get(path) == state and path not in done and state[0] and _is_finished(path, state[1]):
@@ -279,16 +314,22 @@ def _is_finished(path: Path, changed: int) -> bool:
     return True
 
 
-def _states(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return size and modification time of the images below a folder, without broken links and files just removed."""
-    if not folder.is_dir():
-        raise UserError(f"no such folder to watch: {folder}.")
+def _tell(found: FoundImages, told: set[str] | None, say: Say) -> set[str]:
+    """Say what a look at a watched folder found, at the first look, or which reasons to leave files out are new."""
+    if told is None:
+        say(str(found))
+    elif new := {reason: paths for reason, paths in found.left_out.items() if reason not in told}:
+        say(escaped(f"{found.folder}{describe(new)}."))
+    return (told or set()) | set(found.left_out)
+
+
+def _states(paths: Iterable[Path]) -> dict[Path, tuple[int, int]]:
+    """Return size and modification time of images, without broken links and files just removed."""
     states = {}
-    with suppress(OSError):  # a folder is removed during the look: the next look sees what is left
-        for path in images_below(folder):
-            with suppress(OSError):
-                found = path.stat()
-                states[path] = found.st_size, found.st_mtime_ns
+    for path in paths:
+        with suppress(OSError):
+            found = path.stat()
+            states[path] = found.st_size, found.st_mtime_ns
     return states
 
 
@@ -356,6 +397,8 @@ def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:
     """
     path = prediction.path
     try:
+        if problem_with(path):
+            return
         source = path.open("rb")
     except (OSError, ValueError):
         return

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from gaussad_cli import __version__
 from gaussad_cli.backbones.registry import Backbone, format_levels
 from gaussad_cli.backbones.resolve import NetworkOptions, check
 from gaussad_cli.datasets.own import OwnImages
-from gaussad_cli.detector.look import OpenNetwork, look_at_all, open_network
+from gaussad_cli.detector.look import OpenNetwork, check_readable, look_at_all, open_network
 from gaussad_cli.detector.model import (
     HASH_DIGITS,
     BackboneIdentity,
@@ -121,7 +123,9 @@ def train_detector(
     levels = network.levels or default_levels(check(network).backbone)
     check_rate(options.fpr, len(images.normal))
     opened = open_network(replace(network, levels=levels), compute, cache)
-    return _fit(collect_features(images, opened), opened.identity, options)
+    features = collect_features(images, opened)
+    check_rate(options.fpr, len(features.hashes))
+    return _fit(features, opened.identity, options)
 
 
 @interruptible("interrupted: no model was written. Run the same command again.")
@@ -141,6 +145,7 @@ def train_best_detector(
     for network in networks:
         opened = open_network(network, compute, cache)
         features = collect_features(images, opened)
+        check_rate(fpr, len(features.hashes))
         every = opened.engine.levels
         for levels in [*((level,) for level in every), every]:
             for mode in AUTO_MODES:
@@ -188,26 +193,30 @@ def lowest_rate(n: int) -> str:
 
 
 def collect_features(images: OwnImages, network: OpenNetwork) -> TrainingFeatures:
-    """Return the features of all images.
+    """Return the features of all images, or of all that can be read if the others are to be skipped.
 
     Raises
     ------
     UserError
-        If an image cannot be used: the message names the first one, and says how many more there are. Also if an image
-        is given both as normal and as anomalous.
+        If images cannot be used and are not to be skipped; the message names them all. Also if an image is given both
+        as normal and as anomalous.
     """
-    paths = [*images.normal, *images.anomalous]
-    seen = list(look_at_all(network, paths, network.identity.name))
-    if errors := [image.error for image in seen if image.error]:
-        more = f" And {len(errors) - 1} more images cannot be used." if len(errors) > 1 else ""
-        raise UserError(f"{errors[0]}{more}")
-    n, hashes = len(images.normal), [image.sha256[:HASH_DIGITS] for image in seen]
+    files = [*images.normal, *images.anomalous]
+    looked_at = list(look_at_all(network, files, network.identity.name))
+    if not images.skip_unreadable:
+        check_readable(looked_at, "With --skip-unreadable, they are left out.")
+    for image in looked_at:
+        if image.error:
+            tqdm.write(f"Left out: {image.error}", file=sys.stderr)
+    n = sum(not image.error for image in looked_at[: len(images.normal)])
+    seen = [image for image in looked_at if not image.error]
+    paths, hashes = [image.path for image in seen], [image.sha256[:HASH_DIGITS] for image in seen]
     _check_labels(paths, hashes, n)
     normal, anomalous = (
         {level: np.stack([image.features[level] for image in part]) for level in network.engine.levels} if part else {}
         for part in (seen[:n], seen[n:])
     )
-    return TrainingFeatures(normal, anomalous, tuple(hashes[:n]), tuple(images.normal))
+    return TrainingFeatures(normal, anomalous, tuple(hashes[:n]), tuple(paths[:n]))
 
 
 def _check_labels(paths: Sequence[Path], hashes: Sequence[str], n: int) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from gaussad_cli.datasets.own import find_images
-from gaussad_cli.detector.look import OpenNetwork, look_at_all
+from gaussad_cli.detector.look import OpenNetwork, check_readable, look_at_all
 from gaussad_cli.detector.model import HASH_DIGITS, Model, calibrate, fit_levels
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import Features
@@ -36,8 +35,8 @@ class Update:
     beyond: tuple[Path, ...]
 
 
-def add_images(model: Model, network: OpenNetwork, folder: Path, allow_anomalous: bool = False) -> Update:
-    """Return the model with the normal images below a folder added.
+def add_images(model: Model, network: OpenNetwork, paths: Sequence[Path], allow_anomalous: bool = False) -> Update:
+    """Return the model with normal images added.
 
     Parameters
     ----------
@@ -48,11 +47,10 @@ def add_images(model: Model, network: OpenNetwork, folder: Path, allow_anomalous
     UserError
         If an image cannot be used, the model cannot be updated, or too many images are beyond its threshold.
     """
+    seen = list(look_at_all(network, paths, "update"))
+    check_readable(seen, "The model was not changed.")
     known, new = set(model.hashes), []
-    paths = find_images(folder)
-    for image in look_at_all(network, paths, "update"):
-        if image.error:
-            raise UserError(f"{image.error} The model was not changed.")
+    for image in seen:
         if (sha256 := image.sha256[:HASH_DIGITS]) not in known:
             known.add(sha256)
             new.append(image)

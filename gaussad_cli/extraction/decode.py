@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from gaussad_cli.datasets.images import problem_with
 from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction.store import FULL_DEPTH
 
@@ -57,9 +58,12 @@ def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> S
     Raises
     ------
     ImageError
-        If the file is missing, empty, truncated, not an image, too large, or of an unsupported pixel format.
+        If the file is missing, not a regular file, empty, truncated, not an image, too large, or of an unsupported
+        pixel format.
     """
     try:
+        if problem := problem_with(path):
+            raise ImageError(f"cannot read the image {path}: {problem}.")
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None

@@ -37,6 +37,12 @@ def write_report(results: Path, dataset: str | None, data: Path | None, backbone
     if data is not None and not data.is_dir():
         raise UserError(f"no such folder: {data}. Give the folder that holds the categories with --data.")
     content = gather(results, name, metrics, data, backbone)
+    examples = [example for kinds in content.examples.values() for shown in kinds.values() for example in shown]
+    if data is not None and examples and not any(example.picture for example in examples):
+        raise UserError(
+            f"none of the images that the page shows can be read in {data}, such as {examples[0].name} of "
+            f"{content.categories[0]}: give the folder that holds the categories with --data."
+        )
     tables = [as_html(table) for number in ROMAN for table in build_tables(number, metrics)]
     manifests = {f"{manifest.backbone}, {manifest.key}": _summarise(manifest) for manifest in read}
     page = _render(content, tables, manifests)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gaussad_cli.datasets.images import MASKS, problem_with
 from gaussad_cli.datasets.index import NORMAL, Category, ImageFile
 from gaussad_cli.errors import ImageError, UserError
 from gaussad_cli.extraction.decode import decode_pixels
@@ -100,8 +101,13 @@ def smallest_anomaly(category: Category) -> float | None:
 
 
 def mask_path(image: ImageFile) -> Path:
-    """Return the path of a test image's mask: ``<category>/ground_truth/<defect>/<stem>_mask.png``."""
-    return image.path.parents[2] / "ground_truth" / image.label / f"{image.path.stem}_mask.png"
+    """Return the path of a test image's mask: ``<category>/ground_truth/<defect>/<stem>_mask.png``.
+
+    The masks of images in nested folders lie in nested folders of the same names.
+    """
+    _, *folders, _ = PurePosixPath(image.name).parts
+    category = image.path.parents[len(folders) + 1]
+    return category.joinpath(MASKS, *folders, f"{image.path.stem}_mask.png")
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
@@ -113,6 +119,8 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
         If the file cannot be read.
     """
     try:
+        if problem := problem_with(path):
+            raise ImageError(f"cannot read the mask {path}: {problem}.")
         pixels = decode_pixels(path.read_bytes(), path)
     except OSError as error:
         raise ImageError(f"cannot read the mask {path}: {error.strerror}.") from None

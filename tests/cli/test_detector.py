@@ -16,6 +16,7 @@ from gaussad_cli import ImageDetector
 from gaussad_cli.datasets.folds import training_folds
 from gaussad_cli.detector import predict as predicting
 from gaussad_cli.detector.container import read_model
+from gaussad_cli.errors import UserError
 from tests.conftest import assert_user_error, write_image
 
 LITE0 = ("--backbone", "efficientnet-lite0")
@@ -95,7 +96,10 @@ def test_predictions_in_python_are_those_of_the_command(trained):
     detector = ImageDetector.load("m.gaussad")
     paths = sorted(Path("bad").iterdir())
     np.testing.assert_array_equal(detector.score(paths), rows["score"])
-    assert detector.predict(paths).all()
+    assert detector.is_anomalous(paths).all()
+    assert detector.predict(paths).tolist() == [-1] * 4  # as GaussianDetector and scikit-learn
+    assert detector.predict("good/00.png").tolist() == [1]
+    np.testing.assert_array_equal(detector.score("bad"), detector.score(paths))
     assert detector.score([]).shape == (0,)
     with pytest.raises(ValueError, match="uint8"):
         detector.score([np.zeros((4, 4, 3))])
@@ -242,7 +246,7 @@ def test_images_come_from_the_mvtec_layout_or_a_list_too(gaussad, tiny, images):
     fpr = ("--fpr", "0.2", "--out", "m.gaussad", *SOME)
     assert gaussad("train", "--data", tiny, "--category", "lid", *fpr).code == 0
     Path("list.csv").write_text(
-        "path,label\n" + "".join(f"good/{i:02d}.png,ok\n" for i in range(9)) + "bad/0.png,dent\n"
+        "path,label\n" + "".join(f"good/{i:02d}.png,ok\n" for i in range(9)) + "bad/0.png,defect\n"
     )
     done = gaussad("train", "--csv", "list.csv", *fpr)
     assert "9 images" in done.err
@@ -289,8 +293,10 @@ def test_where_the_model_cannot_go_is_said_before_the_work(gaussad, images, monk
 
 def test_lines_of_a_list_that_are_wrong_are_named(gaussad, images):
     for text, fragment in (
-        ("path\ngood/00.png\nnowhere.png\n", "line 3: no file"),
-        ("name\nx\n", "line 2: no path"),
+        ("path\ngood/00.png\nnowhere.png\n", "line 3: there is no file"),
+        ("name\nx\n", "unknown column 'name'"),
+        ("path,label\n,good\n", "line 2: no path"),
+        ("path,label\ngood/00.png,dent\n", "line 2: unknown label 'dent'"),
         ("path\n", "lists no image"),
         ("path,category\ngood/00.png,a\ngood/01.png,b\n", "several categories"),
         ("path,label\ngood/00.png,bad\n", "no normal image"),
@@ -304,7 +310,7 @@ def test_a_broken_image_or_model_ends_with_its_name(gaussad, trained):
     Path("good/04.png").symlink_to("nowhere")
     Path("good/03.png").write_bytes(b"")
     assert_user_error(
-        gaussad("train", "--normal", "good", "--out", "n.gaussad", "--fpr", "0.2", *SOME), "03.png", "And 1 more"
+        gaussad("train", "--normal", "good", "--out", "n.gaussad", "--fpr", "0.2", *SOME), "03.png", "04.png"
     )
     Path("m.gaussad").write_bytes(b"x" * 100)
     assert_user_error(gaussad("predict", "m.gaussad", "bad"), "m.gaussad")
@@ -353,3 +359,50 @@ def test_normal_images_that_are_nearly_all_the_same_are_an_error(gaussad, tmp_pa
     done = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME, "--mode", mode)
     assert_user_error(done, "the same" if different else "alike")
     assert not Path("m.gaussad").exists()
+
+
+def test_folders_are_summarised_and_no_image_at_all_is_an_error(trained):
+    Path("in/camera").mkdir(parents=True)
+    shutil.copy("bad/0.png", "in/camera/0.png")
+    Path("in/a.heic").touch()
+    done = trained("predict", "m.gaussad", "in")
+    assert done.code == 0
+    assert "in: 1 image, 1 of them nested. Left out: .heic: 1 (in/a.heic)." in done.err
+    Path("in/camera/0.png").unlink()
+    done = trained("predict", "m.gaussad", "in")
+    assert_user_error(done, "no image to score")
+    assert "in: 0 images. Left out: .heic: 1" in done.err
+    assert_user_error(trained("explain", "m.gaussad", "in"), "no image to explain")
+    assert_user_error(trained("update", "m.gaussad", "--normal", "in"), "no image below in")
+    assert_user_error(trained("explain", "m.gaussad", "bad/0.png", "--normal", "in"), "no image below in")
+
+
+def test_a_data_set_never_becomes_normal_images(trained, tiny):
+    before = Path("m.gaussad").read_bytes()
+    refused = "not a folder of normal images alone"
+    assert_user_error(trained("train", "--normal", tiny, "--out", "n.gaussad", "--fpr", "0.2", *SOME), refused)
+    assert_user_error(trained("update", "m.gaussad", "--normal", tiny), refused)
+    assert_user_error(trained("explain", "m.gaussad", "bad/0.png", "--normal", tiny), refused)
+    with pytest.raises(UserError, match=refused):
+        ImageDetector.train(tiny)
+    assert Path("m.gaussad").read_bytes() == before
+
+
+def test_images_that_cannot_be_read_are_skipped_if_asked_for(gaussad, images):
+    Path("good/03.png").write_bytes(b"")
+    options = ("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME)
+    assert_user_error(gaussad(*options), "good/03.png", "--skip-unreadable")
+    done = gaussad(*options, "--skip-unreadable")
+    assert done.code == 0, done.err
+    assert "Left out: good/03.png" in done.err
+    assert read_model(Path("m.gaussad")).levels[0].n == 23
+
+
+def test_in_python_a_folder_means_the_images_below_it(gaussad, images):
+    assert gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME).code == 0
+    expected = ImageDetector.load("m.gaussad").model
+    for normal in ("good", Path("good"), ["good"], sorted(Path("good").iterdir())):
+        model = ImageDetector.train(normal, "efficientnet-lite0", "2-3", 0.1).model
+        assert (model.hashes, model.calibration.threshold) == (expected.hashes, expected.calibration.threshold)
+    with pytest.raises(UserError, match="no such folder"):
+        ImageDetector.train("nowhere")

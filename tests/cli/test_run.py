@@ -32,7 +32,9 @@ def test_named_backbones_stand_in_and_the_plan_and_the_times_go_to_stderr(gaussa
     run = ("run", "--config", "c.yaml", "--data", tiny, "--backbone", "efficientnet-lite0", "--categories", "lid")
     done = gaussad(*run)
     assert done.code == 0, done.err
-    assert done.err.startswith("Plan for tiny: 1 categories, 12 images")
+    images, plan = done.err.splitlines()[:2]
+    assert images == f"{tiny}: 1 category, 6 training and 6 test images."
+    assert plan.startswith("Plan for tiny: 1 categories, 12 images")
     assert "[2/2] evaluate efficientnet-lite0, levels 3: paper" in done.err
     assert "took" in done.err
     assert done.out.startswith("Table I.")

@@ -1,10 +1,13 @@
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gaussad_cli.datasets.folds import training_folds
-from gaussad_cli.datasets.index import check_holds, find_categories
+from gaussad_cli.datasets.images import MOST_BYTES
+from gaussad_cli.datasets.index import check_holds, describe_categories, find_categories
 from gaussad_cli.errors import UserError
 from tests.conftest import write_image
 
@@ -61,3 +64,78 @@ def test_a_folder_is_told_from_another_of_the_same_name_by_its_categories(tiny):
     check_holds(tiny, ["lid"], Path("cache/tiny"))
     with pytest.raises(UserError, match=r"cache/tiny holds a, b, c, \.\.\., which .*--dataset NAME"):
         check_holds(tiny, ["lid", *"dcba"], Path("cache/tiny"))
+
+
+def test_nested_images_of_a_class_are_taken_and_flat_folders_keep_their_order(tiny):
+    flat = find_categories(tiny)[0]
+    for name in ("train/good/lot2/000.png", "test/good/lot/7.png", "test/scratch/a/b/7.png"):
+        write_image(tiny / "knob" / name, 7)
+    nested = find_categories(tiny)[0]
+    assert [image for image in nested.train if not image.is_nested] == list(flat.train)
+    assert [image for image in nested.test if not image.is_nested] == list(flat.test)
+    assert [(image.name, image.label) for image in nested.test if image.is_nested] == [
+        ("test/good/lot/7.png", "good"),
+        ("test/scratch/a/b/7.png", "scratch"),
+    ]
+    assert describe_categories(tiny, find_categories(tiny)) == (
+        f"{tiny}: 2 categories, 13 training and 14 test images, 3 of them in nested folders."
+    )
+
+
+def test_folders_that_are_not_of_the_layout_are_said(tiny):
+    for name in ("knob/license.txt", "knob/ground_truth/scratch/000_mask.png", "readme.txt"):
+        (tiny / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / name).touch()
+    assert "Left out" not in describe_categories(tiny, find_categories(tiny))
+    for name in ("knob/val/good/1.png", "knob/1.png", "screw/1.png"):
+        (tiny / name).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / name).touch()
+    assert describe_categories(tiny, find_categories(tiny)).endswith(
+        f"folders without train and test: 1 ({tiny / 'screw'}); "
+        f"neither in train nor in test: 2 ({tiny / 'knob/1.png'}, {tiny / 'knob/val'})."
+    )
+
+
+def test_what_is_left_out_is_said(tiny):
+    for name in ("train/good/.x.png", "train/good/a.heic", "train/bad/1.png", "test/loose.png", "test/@eaDir/1.png"):
+        (tiny / "knob" / name).parent.mkdir(exist_ok=True)
+        (tiny / "knob" / name).touch()
+    said = describe_categories(tiny, find_categories(tiny))
+    assert said.startswith(f"{tiny}: 2 categories, 12 training and 12 test images. Left out: .heic: 1 (")
+    for part in (
+        f"hidden or system: 2 ({tiny / 'knob/train/good/.x.png'}, {tiny / 'knob/test/@eaDir'})",
+        f"training folders other than good: 1 ({tiny / 'knob/train/bad'})",
+        f"images outside of a class folder: 1 ({tiny / 'knob/test/loose.png'})",
+    ):
+        assert part in said
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", ["OK", "ok", "Good", "GOOD", "normal", "Normal "])
+def test_a_normal_class_of_another_name_is_refused_before_the_work(tiny, split, name):
+    (tiny / "knob" / split / "good").rename(tiny / "knob" / split / name)
+    with pytest.raises(UserError, match=f"{split}/{name} looks like a folder of normal images.*rename it to good"):
+        find_categories(tiny)
+    assert [category.name for category in find_categories(tiny, ["lid"])] == ["lid"]
+
+
+@pytest.mark.parametrize(("gone", "lacking"), [("good", "image in test/good"), ("scratch", "outside of test/good")])
+def test_a_test_set_of_one_class_is_said_before_the_work(tiny, gone, lacking):
+    shutil.rmtree(tiny / "knob/test" / gone)
+    said = describe_categories(tiny, find_categories(tiny))
+    assert f"{lacking} of knob, so AUROC will be undefined there." in said
+
+
+def test_a_file_beyond_the_limit_is_refused_before_it_is_read(tiny):
+    os.truncate(tiny / "lid/test/good/001.png", MOST_BYTES + 1)
+    with pytest.raises(UserError, match=r"001\.png: it has 537 MB, more than the 537 MB that are allowed"):
+        find_categories(tiny)
+
+
+def test_a_folder_that_cannot_be_read_is_named(tiny, monkeypatch):
+    def scandir(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
+    with pytest.raises(UserError, match=r"cannot read the folder .*tiny: Permission denied"):
+        find_categories(tiny)

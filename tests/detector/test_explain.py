@@ -10,7 +10,7 @@ import pytest
 
 from gaussad_cli.detector import explain
 from gaussad_cli.detector.attribution import direct, locate, normal_pattern, typical_distance
-from gaussad_cli.detector.explain import Explainer, check_level, open_explainer, picture_names
+from gaussad_cli.detector.explain import Explainer, check_level, picture_names
 from gaussad_cli.detector.model import fit_level
 from gaussad_cli.errors import UserError
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
@@ -177,10 +177,3 @@ def test_pictures_of_images_on_several_drives_are_named_by_the_images(monkeypatc
 
     monkeypatch.setattr(os.path, "commonpath", fail)
     assert picture_names([Path("c/x.png"), Path("d/x.png")]) == ["x-explained.png", "x-explained-2.png"]
-
-
-def test_a_folder_without_normal_images_is_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no image"):
-        open_explainer(tiny_model(), None, tmp_path)
-    with pytest.raises(UserError, match="no such folder"):
-        open_explainer(tiny_model(), None, tmp_path / "none")

@@ -266,6 +266,47 @@ def test_a_watched_folder_that_is_missing_is_an_error(tmp_path):
         next(watch(tmp_path / "inbox", 0.0))
 
 
+def test_what_a_watched_folder_leaves_out_is_told_once_for_each_reason(tmp_path):
+    steps = [(tmp_path / "a.heic").touch, (tmp_path / "b.heic").touch, (tmp_path / "c.txt").touch]
+    told = []
+
+    def wait(_):
+        if not steps:
+            raise KeyboardInterrupt
+        steps.pop(0)()
+
+    with pytest.raises(KeyboardInterrupt):
+        next(watch(tmp_path, 0.0, wait, say=told.append))
+    assert told == [
+        f"{tmp_path}: 0 images.",
+        f"{tmp_path}. Left out: .heic: 1 ({tmp_path / 'a.heic'}).",
+        f"{tmp_path}. Left out: .txt: 1 ({tmp_path / 'c.txt'}).",
+    ]
+
+
+def test_what_folders_hold_is_told_before_the_first_image(tmp_path):
+    write_pictures(tmp_path / "in", pictures(2))
+    (tmp_path / "in/notes.txt").touch()
+    told = []
+    expand([str(tmp_path / "in"), "x.png"], [], told.append)
+    assert told == [f"{tmp_path / 'in'}: 2 images. Left out: .txt: 1 ({tmp_path / 'in/notes.txt'})."]
+
+
+def test_copies_may_not_lie_where_a_link_below_leads(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "in/link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="Choose another folder"):
+        FilesToScore((str(tmp_path / "in"),)).check(tmp_path / "elsewhere/sorted")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_pipe_is_not_copied(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    copy_file(tmp_path / "out", replace(BAD, path=tmp_path / "pipe.png"), None)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe.png"]
+
+
 # --- output ---
 
 GOOD = Prediction(Path("a,b.png"), "normal", 1.25, 0.5, {1: 1.0, 2: 1.5}, "")

@@ -1,6 +1,7 @@
 """Training: the Gaussian of all images, a threshold from images held out, and what cannot be trained."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -129,11 +130,30 @@ def test_a_rate_that_cannot_be_reached_is_refused_before_the_network_is_opened(t
     assert not opened
 
 
-def test_an_image_that_cannot_be_read_is_named_and_the_others_counted(images):
-    for number in (3, 7, 9):
-        images.normal[number].write_bytes(b"")
-    with pytest.raises(UserError, match=r"003\.png.*And 2 more images cannot be used"):
+def test_images_that_cannot_be_read_are_all_named(images):
+    for path in (*images.normal[3:8:2], images.anomalous[1]):
+        path.write_bytes(b"")
+    named = r"4 images cannot be used.*003\.png.*005\.png.*007\.png.*bad/001\.png.*--skip-unreadable"
+    with pytest.raises(UserError, match=named):
         collect_features(images, open_tiny_network())
+
+
+def test_images_that_cannot_be_read_are_skipped_and_told_if_asked_for(images, train, capsys):
+    without = OwnImages((*images.normal[:3], *images.normal[4:]), images.anomalous[1:])
+    expected = train(without)
+    for path in (images.normal[3], images.anomalous[0]):
+        path.write_bytes(b"")
+    trained = train(replace(images, skip_unreadable=True))
+    assert trained.model.hashes == expected.model.hashes
+    assert (trained.auroc, trained.tpr) == (expected.auroc, expected.tpr)
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Left out: ")]
+    assert [any(name in line for line in told) for name in ("good/003.png", "bad/000.png")] == [True, True]
+
+
+def test_images_that_are_left_after_skipping_must_be_enough_for_the_rate(images, train):
+    images.normal[3].write_bytes(b"")
+    with pytest.raises(UserError, match="23 images allow"):
+        train(replace(images, skip_unreadable=True), fpr=1 / 25)
 
 
 def test_an_image_that_is_normal_and_anomalous_is_refused(images):

@@ -2,12 +2,15 @@
 
 import hashlib
 import io
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from gaussad_cli.datasets.images import MOST_BYTES
 from gaussad_cli.errors import ImageError
 from gaussad_cli.extraction import decode
 from gaussad_cli.extraction.decode import decode_pixels, read_squares
@@ -247,3 +250,18 @@ def test_a_file_of_several_pages_is_known_and_its_first_page_is_read(tmp_path):
     assert read_squares(tmp_path / "two.tif", [4]).has_pages
     assert not read_squares(tmp_path / "one.tif", [4]).has_pages
     np.testing.assert_array_equal(read_rgb(tmp_path / "two.tif"), RGB)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_pipe_is_never_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ImageError, match=r"pipe\.png: it is a pipe, socket or device, not a file"):
+        read_squares(tmp_path / "pipe.png", [8])
+
+
+def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "huge.png").touch()
+    os.truncate(tmp_path / "huge.png", MOST_BYTES + 1)
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("it was read"))
+    with pytest.raises(ImageError, match=r"huge.png: it has 537 MB, more than the 537 MB"):
+        read_squares(tmp_path / "huge.png", [8])

@@ -130,6 +130,8 @@ def test_what_cannot_be_reported_is_said(evaluated):
     assert_user_error(evaluated("report", "--backbone", "other"), "no Mahalanobis distance by other")
     assert_user_error(evaluated("report", "--results", "nowhere"), "no results")
     assert_user_error(evaluated("report", "--data", "nowhere"), "no such folder")
+    Path("other/knob").mkdir(parents=True)
+    assert_user_error(evaluated("report", "--data", "other"), "none of the images that the page shows", "other")
     Path("results/made-up/sweeps.csv").write_text("dataset,category\n")
     assert_user_error(evaluated("report"), "sweeps.csv")
 
