@@ -205,4 +205,4 @@ def _check_files(path: Path, rows: Iterable[tuple[int, dict[str, str]]]) -> None
         except (OSError, ValueError):  # a name that no file can have, or a folder that cannot be read
             exists = False
         if not exists:
-            raise UserError(f"{path}, line {number}: no file {path.parent / row['path']!s:.200}.")
+            raise UserError(f"{path}, line {number}: there is no file {path.parent / row['path']!s:.200}.")
