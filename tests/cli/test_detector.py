@@ -312,3 +312,13 @@ def test_export_and_explain_work_on_a_trained_model(trained):
     explained = trained("explain", "m.gaussad", "bad/0.png", "--json")
     assert explained.code == 0, explained.err
     assert Path(json.loads(explained.out)["picture"]).is_file()
+
+
+@pytest.mark.parametrize("different", [0, 1])
+@pytest.mark.parametrize("mode", ["all", "npca"])
+def test_normal_images_that_are_nearly_all_the_same_are_an_error(gaussad, tmp_path, different, mode):
+    for i in range(20):
+        write_image(tmp_path / f"good/{i:02d}.png", seed=int(i < different))
+    done = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME, "--mode", mode)
+    assert_user_error(done, "the same" if different else "alike")
+    assert not Path("m.gaussad").exists()
