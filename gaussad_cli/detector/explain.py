@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_squares
+from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import fit_name
 from gaussad_cli.gaussian.moments import Array
@@ -129,11 +130,14 @@ class Explainer:
     network: LevelNetwork
     backbone: Backbone
     pattern: Mapping[int, Array] | None = None
+    remarks: Remarks = field(default_factory=Remarks)
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """Read an image as the network sees it, (size, size, 3) uint8 RGB."""
         size, depth = self.backbone.input_size, depth_of(self.model.backbone.preprocessing)
-        return read_squares(path, [size], depth).by_size[size]
+        squares = read_squares(path, [size], depth)
+        self.remarks.tell([path], [squares])
+        return squares.by_size[size]
 
     def feature_maps(self, square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         """Return the feature map (D, H, W) of every level for one image."""

@@ -555,7 +555,7 @@ def _digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
     sha256 = hashlib.sha256()
     for name, array in sorted(arrays.items()):
         sha256.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        sha256.update(array.tobytes())
+        sha256.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # tobytes() would copy it
     return sha256.hexdigest()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gaussad_cli import ImageDetector
 from gaussad_cli.extraction import store
 from gaussad_cli.extraction.decode import Squares
 from gaussad_cli.extraction.remarks import Remarks
@@ -85,16 +86,21 @@ def test_a_model_of_a_depth_reads_images_by_it_in_every_command(gaussad, deep):
     assert bare.err.count("--depth 12") == 1
     shallow = deep.parent / "shallow"
     for data, name, more in ((deep, "deep", ("--depth", 12)), (shallow, "shallow", ())):
-        assert (
-            gaussad("train", "--normal", data / "knob/train/good", "--out", f"{name}.gaussad", *options, *more).code
-            == 0
-        )
+        trained = gaussad("train", "--normal", data / "knob/train/good", "--out", f"{name}.gaussad", *options, *more)
+        assert trained.code == 0, trained.err
     asked, expected = (
         gaussad("predict", f"{data.name}.gaussad", data / "knob/test", "--format", "json") for data in (deep, shallow)
     )
     assert asked.out.replace("/deep/", "/shallow/") == expected.out
     assert "--depth" not in asked.err
     assert "/depth-12" in gaussad("info", "deep.gaussad").out
+    image = "knob/test/bad/0.png"
+    scores = [ImageDetector.load(f"{data.name}.gaussad").score([data / image]) for data in (deep, shallow)]
+    np.testing.assert_array_equal(*scores)
+    explained = [gaussad("explain", f"{data.name}.gaussad", data / image).out for data in (deep, shallow)]
+    assert explained[0].partition(": ")[2] == explained[1].partition(": ")[2] != ""
+    exported = gaussad("export", "deep.gaussad", "--out", "m.onnx", "--image", deep / image)
+    assert exported.code == 0, exported.err
 
 
 def test_train_names_a_file_of_several_pages(gaussad, tmp_path):
@@ -107,3 +113,5 @@ def test_train_names_a_file_of_several_pages(gaussad, tmp_path):
     assert done.code == 0, done.err
     assert done.err.count("several pages") == 1
     assert "good/9.tif has several pages" in done.err
+    for command in ("predict", "explain"):
+        assert "good/9.tif has several pages" in gaussad(command, "m.gaussad", "good/9.tif").err
