@@ -78,8 +78,8 @@ def dataset_name(root: Path, given: str | None = None) -> str:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file's name is valid UTF-8, so that results can contain it; on Linux, not every name is."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    """Whether results can contain a file's name: it is valid UTF-8, and readers of CSV find no line end in it."""
+    return "\r" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _category_names(root: Path) -> list[str]:
@@ -131,7 +131,10 @@ def _images(category: Path, class_folders: Sequence[Path]) -> tuple[ImageFile, .
         if path.is_symlink() and not path.exists():
             raise UserError(f"{path} is a broken link: restore the image it points to, or remove the link.")
         if not _is_text(str(path)):
-            raise UserError(f"the name of {str(path)!a} is not valid UTF-8, so results cannot contain it: rename it.")
+            raise UserError(
+                f"the name of {str(path)!a} is not valid UTF-8, or has a carriage return: results cannot contain it. "
+                "Rename it."
+            )
     return tuple(ImageFile(path.relative_to(category).as_posix(), label, path) for label, path in paths)
 
 
