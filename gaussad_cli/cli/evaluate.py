@@ -29,6 +29,7 @@ from gaussad_cli.cli.options import (
     WhichEpochs,
     canonical_name,
     note,
+    print_result,
     raise_problems,
     split_names,
 )
@@ -92,9 +93,9 @@ def evaluate(
         canonical_name(backbone), cache, dataset, split_names(categories), levels, padding, key, epochs
     )
     outcome = evaluate_dataset(selection, scorings, out, thresholds, sweep, Distribution(jobs, scheduler))
-    typer.echo(summarise(outcome.metrics, scorings))
+    print_result(summarise(outcome.metrics, scorings))
     if outcome.thresholds is not None:
-        typer.echo(f"\n{summarise_thresholds(outcome.thresholds)}")
+        print_result(f"\n{summarise_thresholds(outcome.thresholds)}")
         _draw(outcome.thresholds, outcome.path.parent / "figures", len(scorings) == 1)
     note(f"Rows are in {outcome.path}.")
     raise_problems(outcome.problem)

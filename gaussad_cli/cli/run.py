@@ -32,6 +32,7 @@ from gaussad_cli.cli.options import (
     announce_images,
     canonical_names,
     note,
+    print_result,
     raise_problems,
     split_names,
 )
@@ -177,8 +178,7 @@ def _run_experiment(
     stages = plan_stages(override(experiment.steps, overrides), overrides, verify)
     check(stages)
     if dry_run or show_plan:
-        plan = planned(stages, setup)
-        typer.echo(plan, err=not dry_run)
+        (print_result if dry_run else note)(planned(stages, setup))
     if dry_run:
         return
     progress = execute(stages, setup, note)

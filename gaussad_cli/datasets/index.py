@@ -24,7 +24,7 @@ from gaussad_cli.datasets.images import (
     problem_with,
     readable_folders,
 )
-from gaussad_cli.errors import UserError, did_you_mean, escaped
+from gaussad_cli.errors import UserError, did_you_mean, printable
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -100,7 +100,7 @@ def describe_categories(root: Path, categories: Sequence[Category]) -> str:
             left_out[reason] += paths
     n_train, n_test = (sum(len(category.split(split)) for category in categories) for split in SPLITS)
     nested = sum(image.is_nested for category in categories for image in (*category.train, *category.test))
-    return escaped(
+    return printable(
         f"{root}: {len(categories)} categor{'y' if len(categories) == 1 else 'ies'}, "
         f"{n_train} training and {n_test} test images"
         f"{f', {nested} of them in nested folders' if nested else ''}{describe(left_out)}."
@@ -146,8 +146,8 @@ def check_holds(data: Path, names: Iterable[str], where: Path) -> None:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file's name is valid UTF-8, so that results can contain it; on Linux, not every name is."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    """Whether results can contain a file's name: it is valid UTF-8, and readers of CSV find no line end in it."""
+    return "\r" not in name and not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def is_category(folder: Path) -> bool:
@@ -238,7 +238,9 @@ def _check_image(path: Path) -> None:
     if problem:
         raise UserError(f"cannot use the image {path}: {problem}. Replace or remove it.")
     if not _is_text(str(path)):
-        raise UserError(f"the name of {str(path)!a} is not valid UTF-8, so results cannot contain it: rename it.")
+        raise UserError(
+            f"the name of {str(path)!a} is not valid UTF-8, or has a carriage return: results cannot contain it. Rename it."
+        )
 
 
 def _leave_out() -> str:

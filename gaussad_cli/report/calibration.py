@@ -49,8 +49,9 @@ def draw_calibration(rows: pd.DataFrame, title: str, path: Path) -> None:
         of_category = frame[frame["category"] == category]
         draw_rates(panel, of_category)
         panel.set(xlabel="wanted FPR, %", ylabel="achieved FPR, %")
-        panel.set_title(f"{category}, {of_category['n_normal'].iloc[0]:.0f} normal test images", fontsize=10)
-    figure.suptitle(title, fontsize=11)
+        title_of = f"{category}, {of_category['n_normal'].iloc[0]:.0f} normal test images"
+        panel.set_title(title_of, fontsize=10, parse_math=False)  # names may hold $
+    figure.suptitle(title, fontsize=11, parse_math=False)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))
 

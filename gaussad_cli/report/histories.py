@@ -41,7 +41,8 @@ def _draw_history(rows: pd.DataFrame, folder: Path) -> Path:
             axes.plot(best["epoch"] + 1, best[column], "o", color=line.get_color(), markersize=5)
         axes.set(xlabel="epoch", title=title, yscale="linear" if column == "valid_auroc" else "log")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
-    figure.suptitle(f"{first['category']}, {first['score']}, {first['backbone']} ({first['weights']})", fontsize=11)
+    title = f"{first['category']}, {first['score']}, {first['backbone']} ({first['weights']})"
+    figure.suptitle(title, fontsize=11, parse_math=False)  # names may hold $
     name = f"training-{first['category']}-{first['score']}-{first['backbone']}-{first['key']}"
     path = folder / fit_name(name.replace(":", "-"), ".png")
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=130))

@@ -80,6 +80,15 @@ def test_a_terminal_gets_no_name_that_it_would_obey(trained, monkeypatch):
 
 
 @posix
+def test_a_name_that_cannot_be_drawn_as_it_is_ends_no_explanation(trained):
+    for name in (b"$\\frac$.png", ODD):
+        shutil.copy("good/0.png", os.fsdecode(b"good/" + name))
+    explained = trained("explain", "m.gaussad", "good", "--json")
+    assert explained.code == 0, explained.err
+    assert len(list(Path("explanations").iterdir())) == len(explained.out.splitlines()) == 11
+
+
+@posix
 def test_without_stderr_the_work_is_done_and_no_file_takes_its_number(trained):
     done = process("train", "--normal", "good", "--out", "n.gaussad", "--fpr", "0.2", *SOME, redirection="2>&-")
     assert (done.returncode, done.stdout) == (0, b"n.gaussad\n")
