@@ -239,7 +239,8 @@ def _check_image(path: Path) -> None:
         raise UserError(f"cannot use the image {path}: {problem}. Replace or remove it.")
     if not _is_text(str(path)):
         raise UserError(
-            f"the name of {str(path)!a} is not valid UTF-8, or has a carriage return: results cannot contain it. Rename it."
+            f"the name of {str(path)!a} is not valid UTF-8, or has a carriage return, so results cannot contain it: "
+            "rename it."
         )
 
 

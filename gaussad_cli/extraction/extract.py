@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +17,16 @@ from gaussad_cli.errors import ImageError, UserError, interruptible, printable
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import AUTO, Compute, EngineChoice, build_engine
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
-from gaussad_cli.extraction.store import MANIFEST, Recipe, backbone_folder, preprocessing, split_folder
-from gaussad_cli.files import locked
+from gaussad_cli.extraction.store import (
+    MANIFEST,
+    Manifest,
+    Recipe,
+    backbone_folder,
+    preprocessing,
+    read_manifest,
+    split_folder,
+)
+from gaussad_cli.files import locked, sha256_of
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,7 @@ def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Ex
     augmentation = Augmentation(read_rules(request.augmentation), request.seed)
     categories = find_categories(request.data, request.categories)
     dataset = dataset_name(request.data, request.dataset)
-    held = {manifest.parts[-3] for manifest in (request.cache / dataset).glob(f"*/*/*/train/{MANIFEST}")}
-    check_holds(request.data, held, request.cache / dataset)
+    _check_cache(request.cache / dataset, request.data, {category.name for category in categories})
     targets = [_target(options, choice, request.cache) for options in request.networks]
     compute = request.compute
     extractor = Extractor(targets, request.cache, dataset, compute.images_at_once, compute.threads)
@@ -130,6 +137,34 @@ def _extract(request: Request, augmented: Callable[[Path], object] | None) -> Ex
         bound=extractor.meter.bound,
         problem=problem if problems else None,
     )
+
+
+def _check_cache(folder: Path, data: Path, chosen: Set[str]) -> None:
+    """Refuse images that are not of the data set in the cache: the categories in `chosen` are compared on extraction.
+
+    Others are compared by the names of their training images and by the first image.
+    """
+    held: dict[str, list[Path]] = {}
+    for manifest in sorted(folder.glob(f"*/*/*/train/{MANIFEST}")):
+        held.setdefault(manifest.parts[-3], []).append(manifest.parent)
+    check_holds(data, held, folder)
+    for name in sorted(set(held) - chosen):
+        try:
+            (category,) = find_categories(data, [name])
+            is_same = any(_is_of(read_manifest(split), category) for split in held[name])
+        except (UserError, OSError):  # an unreadable category that is not wanted keeps nothing back
+            continue
+        if not is_same:
+            raise UserError(
+                f"{folder} holds category '{name}' of other images than {data}. If this is another data set, name it "
+                f"with --dataset NAME; if you have changed its images, extract it too, or move {folder} away."
+            )
+
+
+def _is_of(manifest: Manifest, category: Category) -> bool:
+    """Whether features are of a category's training images, whose hashes may be unknown."""
+    is_named_so = [image.name for image in manifest.images] == [image.name for image in category.train]
+    return is_named_so and manifest.images[0].sha256 in ("", sha256_of(category.train[0].path))
 
 
 def _in_epochs(target: Target, epochs: int, augmentation: Augmentation) -> Target:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.conftest import assert_user_error
+from tests.conftest import assert_user_error, write_image
 
 CONFIG = """
 table: [1, 3]
@@ -84,3 +84,13 @@ def test_two_folders_of_one_name_are_two_data_sets_and_a_moved_one_is_the_same(g
     assert "over 1 category: knob." in moved.out
     Path("c/data/knob").rename("c/data/button")
     assert_user_error(gaussad(*run, "c/data"), "results/data holds knob", "renamed")
+
+
+def test_a_cache_is_told_from_other_images_under_the_same_names(gaussad, tiny):
+    extract = ("extract", "--backbone", "efficientnet-lite0", "--levels", "1", "--data")
+    assert gaussad(*extract, tiny).code == 0
+    write_image(tiny / "knob/train/good/000.png", seed=99)
+    other = gaussad(*extract, tiny, "--categories", "lid")
+    assert_user_error(other, "cache/tiny holds category 'knob' of other images", "--dataset NAME")
+    assert gaussad(*extract, tiny, "--categories", "knob").code == 0
+    assert gaussad(*extract, tiny, "--categories", "lid").code == 0

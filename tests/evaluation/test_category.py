@@ -24,7 +24,9 @@ N_TRAIN, DIM = 20, 6
 def write_split(cache, name, split, features, recipe=RECIPE, labels=None):
     """Write features by level as a split of data set "d"; its images are "good" if there are no labels."""
     labels = labels or ["good"] * len(next(iter(features.values())))
-    images = tuple(store.ImageEntry(f"{split}/{label}/{i}.png", label, f"{i:064x}") for i, label in enumerate(labels))
+    images = tuple(
+        store.ImageEntry(f"{split}/{label}/{i}.png", label, store.digest([name, i])) for i, label in enumerate(labels)
+    )
     manifest = store.Manifest("d", name, split, recipe, images, {})
     folder = store.split_folder(cache, "d", recipe, name, split)
     store.write_features(folder, manifest, features)
