@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import Verify
+from gaussad_cli.cli.options import Verify, print_result
 from gaussad_cli.errors import UserError
 
 
@@ -35,16 +35,18 @@ def info(
     from gaussad_cli.backbones.info import describe_backbone, describe_backbones, describe_weights
     from gaussad_cli.backbones.registry import find_backbone
 
+    if name is not None and name.lower().endswith((".pth", ".pt", ".safetensors")):
+        raise UserError(f"{name} is a weight file: say gaussad info --weights {name}.")
     if name is not None and _is_model(name):
         if weights is not None:
             raise UserError(f"--weights goes with a backbone, and {name} is a model file: give only one of them.")
-        typer.echo(_describe_model(Path(name)))
+        print_result(_describe_model(Path(name)))
         return
     found = None if name is None else find_backbone(name)
     if weights is not None:
-        typer.echo(describe_weights(weights, found, verify))
+        print_result(describe_weights(weights, found, verify))
     else:
-        typer.echo(describe_backbones() if found is None else describe_backbone(found))
+        print_result(describe_backbones() if found is None else describe_backbone(found))
 
 
 def _is_model(name: str) -> bool:

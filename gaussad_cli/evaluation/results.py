@@ -177,9 +177,13 @@ def read_scores(results: Path, dataset: str, category: str) -> pd.DataFrame:
     Raises
     ------
     UserError
-        If the file is damaged.
+        If the file is damaged, or of another category.
     """
-    return _read_if_there(_scores_path(results / dataset, category), SCORES_COLUMNS)
+    path = _scores_path(results / dataset, category)
+    rows = _read_if_there(path, SCORES_COLUMNS)
+    if not (rows["category"] == category).all():
+        raise UserError(f"{path} has rows of another category: it was renamed or edited. {_REMEDY}")
+    return rows
 
 
 def read_thresholds(results: Path, dataset: str) -> pd.DataFrame:

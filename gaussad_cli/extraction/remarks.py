@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
 
+from gaussad_cli.errors import escaped
 from gaussad_cli.extraction.decode import Squares
 
 _DIM = 16  # of 256 levels: what is left of 12 bits in a file of 16
@@ -31,7 +33,7 @@ class Remarks:
             self._once(
                 "bits",
                 f"{next(iter(peaks))} is a 16-bit file without a value above {256 * _DIM - 1}: at most {_DIM} of 256 "
-                "levels are left of it. If its pixels have 12 bits, train or extract with --depth 12.",
+                "levels are left of it. If its pixels have 12 bits (or 10), train or extract with --depth 12 (or 10).",
             )
         pages = [path for path, square in zip(paths, squares, strict=True) if square.has_pages]
         if pages:
@@ -40,4 +42,5 @@ class Remarks:
     def _once(self, kind: str, text: str) -> None:
         if kind not in self._told:
             self._told.add(kind)
-            tqdm.write(text, file=sys.stderr)
+            with suppress(OSError):  # a message that nobody can read does not end the work
+                tqdm.write(escaped(text), file=sys.stderr)

@@ -49,3 +49,8 @@ def test_info_on_a_model_takes_no_weights(gaussad):
 def test_a_backbone_wins_over_a_file_of_its_name(gaussad):
     Path("resnet-18").touch()
     assert "multiply-adds" in gaussad("info", "resnet-18").out
+
+
+def test_info_on_a_weight_file_says_which_option_takes_it(gaussad):
+    Path("w.pth").touch()
+    assert_user_error(gaussad("info", "w.pth"), "w.pth is a weight file", "gaussad info --weights w.pth")

@@ -156,3 +156,10 @@ def test_a_folder_with_other_images_under_the_same_names_is_other_data(tiny, tmp
     with pytest.raises(UserError, match="other images of category 'knob'"):
         results.check_data(tmp_path / "r", "d", tiny, ["lid"])
     results.check_data(tmp_path / "r", "d", tiny, ["knob", "lid"])  # save() compares the categories that are evaluated
+
+
+def test_the_scores_of_a_category_under_the_name_of_another_are_refused(tmp_path):
+    save(tmp_path, metrics(0.5))
+    (tmp_path / "d/scores/lid.csv").rename(tmp_path / "d/scores/knob.csv")
+    with pytest.raises(UserError, match=r"knob\.csv has rows of another category"):
+        results.read_scores(tmp_path, "d", "knob")
