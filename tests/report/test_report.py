@@ -14,7 +14,7 @@ import pytest
 from gaussad_cli.evaluation import manifests
 from gaussad_cli.evaluation.manifests import Origin, Record
 from gaussad_cli.extraction.store import ImageEntry, Manifest, Recipe, split_folder, write_features
-from gaussad_cli.report.content import find_networks
+from gaussad_cli.report.content import find_networks, thumbnail
 from tests.conftest import assert_user_error, write_image
 
 EVIL = "<script>alert(1)</script>"
@@ -182,21 +182,24 @@ def test_every_category_of_any_network_is_shown_and_means_say_over_what(gaussad)
 
 @pytest.mark.parametrize("name", ["../secret.png", "{here}/secret.png", "test/../../secret.png"])
 def test_no_picture_is_taken_from_outside_the_folder_of_images(evaluated, tmp_path, name):
-    for category in ("knob", "lid"):
-        (tmp_path / "images" / category / "test").mkdir(parents=True)
     for folder in (tmp_path, tmp_path / "images"):
         write_image(folder / "secret.png", seed=0)
     for path in Path("results/made-up/scores").iterdir():
         text = path.read_text("utf-8")
+        for image in set(re.findall(r"test/(?!good/)\w+/\d+\.png", text)):
+            write_image(tmp_path / "images" / path.stem / image, seed=1)
         path.write_text(re.sub(r"test/good/\d+\.png", name.format(here=tmp_path), text), "utf-8")
     assert evaluated("report", "--data", "images", "--out", "page.html").code == 0
     text = Path("page.html").read_text("utf-8")
     assert "secret.png" in text
-    assert "data:image" not in text
+    assert "data:image" in text
+    assert thumbnail(tmp_path, Path("secret.png")) not in text
 
 
 def test_a_folder_of_images_that_lacks_categories_is_told(evaluated):
-    write_image(Path("images/knob/test/good/0.png"), seed=0)
+    images = set(re.findall(r"test/\w+/\d+\.png", Path("results/made-up/scores/knob.csv").read_text("utf-8")))
+    for image in images:
+        write_image(Path("images/knob") / image, seed=0)
     assert evaluated("report", "--data", "images", "--out", "page.html").code == 0
     assert "The folder of images does not hold lid." in Path("page.html").read_text("utf-8")
     shutil.move("images/knob", "images/button")
