@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from gaussad_cli.datasets.folds import N_FOLDS
 from gaussad_cli.datasets.index import SPLITS, check_holds, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests
@@ -196,8 +197,9 @@ def read_sweeps(results: Path, dataset: str) -> pd.DataFrame:
     return _read_if_there(results / dataset / "sweeps.csv", SWEEPS)
 
 
-_LEVEL = rf"[0-9]+|{SUM}(:[0-9]+([-,][0-9]+)*)?|{NETWORK}"
-_COUNTS = {"epochs", "fold", "n_train", "dim", "n_held_out", "n_normal"}
+_LEVEL = rf"[1-9][0-9]?|{SUM}(:[1-9][0-9]?([-,][1-9][0-9]?)*)?|{NETWORK}"
+_FOLDS = list(map(str, range(N_FOLDS)))
+_COUNTS = {"epochs", "n_train", "dim", "n_held_out", "n_normal"}
 _SHARES = {*RATES, "auroc", "var", "target", "fpr", "fpr_low", "fpr_high", "tpr", "drift", "drift_p", "valid_auroc"}
 _TEXT = {*IDENTITY, "image", "label", "method"} - {"var", "epochs"}
 
@@ -209,14 +211,16 @@ def _read_if_there(path: Path, columns: list[str], of_text: Set[str] = _TEXT) ->
 def _read_numbers(path: Path, columns: list[str], of_text: Set[str] = _TEXT) -> pd.DataFrame:
     text = _read(path, columns)
     numbers = [column for column in columns if column not in of_text]
-    try:
-        read = text.assign(**{column: pd.to_numeric(text[column]) for column in numbers})
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}. {_REMEDY}") from None
+    read = text.assign(**{column: pd.to_numeric(text[column], errors="coerce") for column in numbers})
+    for column in numbers:
+        _check_rows(path, text, column, read[column].isna() & (text[column] != ""), "not a number")
     for column in _SHARES.intersection(numbers):
         _check_rows(path, text, column, ~read[column].between(0, 1) & read[column].notna(), "not between 0 and 1")
     for column in _COUNTS.intersection(numbers):
         _check_rows(path, text, column, (read[column] < 0) | (read[column].dropna() % 1 != 0), "not a whole number")
+    if columns == METRICS:
+        _check_rows(path, text, "fold", text.duplicated([*IDENTITY, "fold"]), "a second row of the same fold")
+        _check_rows(path, text, "fold", ~text["fold"].isin(_FOLDS), f"not one of {N_FOLDS} folds")
     return read
 
 
@@ -251,8 +255,6 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
         _check_rows(path, text, column, ~text[column].map(is_name), "not the plain name of a folder")
     _check_rows(path, text, "dataset", text["dataset"] != text["dataset"].iloc[0], "another data set than in line 2")
     _check_rows(path, text, "level", ~text["level"].str.fullmatch(_LEVEL), "not a level")
-    if columns == METRICS:
-        _check_rows(path, text, "fold", text.duplicated([*IDENTITY, "fold"]), "a second row of the same fold")
     return text
 
 
