@@ -1,8 +1,10 @@
+import os
+
 import numpy as np
 import pytest
 
 from gaussad_cli.datasets.folds import training_folds
-from gaussad_cli.datasets.index import find_categories
+from gaussad_cli.datasets.index import dataset_name, find_categories
 from gaussad_cli.errors import UserError
 from tests.conftest import write_image
 
@@ -53,3 +55,14 @@ def test_the_folds_are_those_of_a_seeded_legacy_shuffle_cut_in_five():
 def test_an_unknown_category_is_an_error_that_suggests(tiny):
     with pytest.raises(UserError, match=r"no category 'knop'.*Did you mean knob"):
         find_categories(tiny, ["knop"])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs names of any bytes")
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"Icon\r.png"])
+def test_names_that_results_cannot_contain_are_named(tiny, name):
+    path = tiny / "lid/test/scratch" / os.fsdecode(name)
+    write_image(tiny / "image.png", 1).rename(path)
+    with pytest.raises(UserError, match="results cannot contain it"):
+        find_categories(tiny)
+    with pytest.raises(UserError, match="cannot name a data set"):
+        dataset_name(tiny, path.stem)
