@@ -19,7 +19,7 @@ class UserError(Exception):
     """
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return escaped(super().__str__())
 
 
 class Interrupted(Exception):  # noqa: N818 (not an error)
@@ -39,7 +39,7 @@ class ImageError(UserError):
     """An image cannot be used; work on the other categories can continue."""
 
 
-def printable(text: str, keep: str = "") -> str:
+def escaped(text: str, keep: str = "") -> str:
     """Escape unprintable characters other than those of `keep`: a file name may hold what a terminal obeys."""
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 

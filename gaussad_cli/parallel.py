@@ -8,12 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gaussad_cli.errors import UserError
 
+if TYPE_CHECKING:
+    from distributed import Security
+
 Result = TypeVar("Result")
 _PATIENCE = 30  # seconds to wait for a scheduler's answer
+_CERTIFICATES = "docs/cluster.md says where they are named."
 _LOOK = 0.5  # seconds between a worker's looks at whether its parent is still there
 
 
@@ -78,24 +82,32 @@ def _backend(distribution: Distribution) -> Iterator[dict[str, Any]]:
         yield {"n_jobs": distribution.jobs, "initializer": _end_with, "initargs": (os.getpid(),)}
         return
     try:
-        from distributed import Client
+        from distributed import Client, Security
     except ImportError:
         raise UserError("--scheduler needs dask: pip install 'gaussad[cluster]'.") from None
     from joblib import parallel_config
 
+    security = Security()  # type: ignore[no-untyped-call]  # of dask's configuration
+    _check_encryption(security, distribution.scheduler)
     try:
-        client = Client(distribution.scheduler, timeout=_PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
+        client = Client(distribution.scheduler, security=security, timeout=_PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"no dask scheduler answers at {distribution.scheduler} ({reason}).") from None
-    except (TypeError, RuntimeError) as error:  # no certificates for tls://, or tcp:// where encryption is required
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"no encrypted connection to {distribution.scheduler} ({reason}). docs/cluster.md says where dask finds "
-            "certificates."
-        ) from None
     with client, parallel_config(backend="dask", client=client):
         yield {"n_jobs": -1, "pre_dispatch": "all"}
+
+
+def _check_encryption(security: Security, address: str) -> None:
+    """Check that the connection can be encrypted if it should be; dask's client itself would hang for a minute."""
+    try:
+        context = security.get_connection_args("client").get("ssl_context")  # type: ignore[no-untyped-call]
+    except OSError as error:  # of OpenSSL too
+        raise UserError(f"the certificates of dask's configuration cannot be used ({error}). {_CERTIFICATES}") from None
+    if address.startswith("tls://") and context is None:
+        raise UserError(f"--scheduler {address} needs certificates, and dask's configuration has none. {_CERTIFICATES}")
+    if security.require_encryption and (address.startswith("tcp://") or "://" not in address):
+        raise UserError(f"--scheduler {address}: dask's configuration requires encryption. Give tls://, or change it.")
 
 
 def _end_with(parent: int) -> None:

@@ -101,9 +101,12 @@ def test_tls_takes_the_certificates_of_dasks_configuration_and_nothing_goes_with
         assert address.startswith("tls://")
         with dask.config.set(certificates):
             assert list(run_tasks(pow, [(2, 3), (3, 2)], Distribution(scheduler=address))) == [8, 9]
-            with pytest.raises(UserError, match="no encrypted connection to tcp://"):
+            with pytest.raises(UserError, match="dask's configuration requires encryption"):
                 list(run_tasks(pow, [(2, 3)], Distribution(scheduler=address.replace("tls://", "tcp://"))))
-        with pytest.raises(UserError, match=r"no encrypted connection to tls://.* docs/cluster.md"):
+        missing = {**certificates, "distributed.comm.tls.ca-file": "/nowhere"}
+        with dask.config.set(missing), pytest.raises(UserError, match=r"cannot be used .*No such file"):
+            list(run_tasks(pow, [(2, 3)], Distribution(scheduler=address)))
+        with pytest.raises(UserError, match="needs certificates, and dask's configuration has none"):
             list(run_tasks(pow, [(2, 3)], Distribution(scheduler=address)))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from gaussad_cli.errors import UserError, printable
+from gaussad_cli.errors import UserError, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,11 +158,12 @@ def program() -> str:
 def note(text: str) -> None:
     """Print a message on stderr, so that stdout can be piped; file names in it cannot control a terminal."""
     with suppress(OSError):  # a message that nobody can read does not end the work
-        typer.echo(printable(text, keep="\n"), err=True)
+        typer.echo(escaped(text, keep="\n"), err=True)
 
 
 def print_result(text: object) -> None:
     """Print a result on stdout: as it is where it is piped, so that file names keep their bytes; else escaped."""
+<<<<<<< HEAD
     typer.echo(printable(str(text), keep="\n") if sys.stdout.isatty() else str(text))
 
 
@@ -173,3 +174,6 @@ def announce_images(data: Path, categories: list[str] | None) -> list[Category]:
     found = find_categories(data, categories)
     note(describe_categories(data, found))
     return found
+=======
+    typer.echo(escaped(str(text), keep="\n") if sys.stdout.isatty() else str(text))
+>>>>>>> i-streams

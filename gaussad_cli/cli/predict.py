@@ -9,7 +9,7 @@ from typing import Annotated, Optional
 import typer
 
 from gaussad_cli.cli.options import BatchSize, Cache, Device, Engine, ModelFile, Precision, Weights, Workers, note
-from gaussad_cli.errors import UserError, printable
+from gaussad_cli.errors import UserError, escaped
 
 ANOMALY_FOUND = 3  # exit status with --fail-on-anomaly
 
@@ -58,7 +58,11 @@ def predict(
     from gaussad_cli.detector.predict import FilesToScore, PredictionOutput, choose_threshold, predict_files
     from gaussad_cli.extraction.engine import Compute
 
+<<<<<<< HEAD
     files = FilesToScore(tuple(images or ()), watch, null, note)
+=======
+    files = FilesToScore(tuple(images or ()), watch, null=null)
+>>>>>>> i-streams
     output = PredictionOutput(style, _write_row, copy_to)
     files.check(copy_to)
     trained = read_model(model)
@@ -70,7 +74,7 @@ def predict(
 
 def _write_row(row: str) -> None:
     """Write a row and its line end: as it is where it is piped, escaped on a terminal."""
-    typer.echo(f"{printable(row[:-1])}\n" if sys.stdout.isatty() else row, nl=False)
+    typer.echo(f"{escaped(row[:-1])}\n" if sys.stdout.isatty() else row, nl=False)
 
 
 def _summarise(counts: dict[str, int], fail_on_anomaly: bool) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaussad_cli.detector.explain import Explanation
-from gaussad_cli.errors import printable
+from gaussad_cli.errors import escaped
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.moments import Array
 
@@ -46,7 +46,7 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     _draw_levels(levels, explanation)
     _draw_groups(groups, explanation)
     _draw_components(components, explanation)
-    figure.suptitle(printable(explanation.headline), fontsize=12, parse_math=False)
+    figure.suptitle(escaped(explanation.headline), fontsize=12, parse_math=False)
     figure.supxlabel(CAVEAT, fontsize=8, color="0.35")
     write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))
 

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from gaussad_cli.datasets.folds import held_out_parts
-from gaussad_cli.errors import UserError, interruptible, printable
+from gaussad_cli.errors import UserError, escaped, interruptible
 from gaussad_cli.evaluation import manifests, results
 from gaussad_cli.evaluation.calibration import ThresholdsWanted
 from gaussad_cli.evaluation.category import (
@@ -97,7 +97,7 @@ def fit_and_forget(category: Path) -> None:
     No digits are lost: the features stay on disk until both passes over them are done.
     """
     train = store.read_manifest(category / "train")
-    title = f"{printable(category.name)}, fit"
+    title = f"{escaped(category.name)}, fit"
     for level in tqdm(train.levels, desc=title, unit="level", disable=None, dynamic_ncols=True):
         _fit_and_store(category, train, level)
     store.forget_features(category, train.levels)

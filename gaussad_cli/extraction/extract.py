@@ -12,8 +12,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gaussad_cli.backbones.resolve import NetworkOptions, check, resolve
+<<<<<<< HEAD
 from gaussad_cli.datasets.index import Category, check_holds, dataset_name, find_categories
 from gaussad_cli.errors import ImageError, UserError, interruptible, printable
+=======
+from gaussad_cli.datasets.index import Category, dataset_name, find_categories
+from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
+>>>>>>> i-streams
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import AUTO, Compute, EngineChoice, build_engine
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target
@@ -205,7 +210,7 @@ def _extract_categories(
         with locked(_folders(extractors, category), wait) as is_ours:
             if not is_ours:
                 tqdm.write(
-                    f"{printable(category.name)}: in use by another gaussad process; it comes last here.",
+                    f"{escaped(category.name)}: in use by another gaussad process; it comes last here.",
                     file=sys.stderr,
                 )
                 waiting.append((category, True))
@@ -233,7 +238,7 @@ def _folders(extractors: Sequence[Extractor], category: Category) -> list[Path]:
 def _extract_category(extractor: Extractor, category: Category) -> int:
     meter = Meter()
     epochs = extractor.targets[0].recipe.epochs
-    title = printable(category.name) + (f", {epochs} epochs" if epochs else "")
+    title = escaped(category.name) + (f", {epochs} epochs" if epochs else "")
     with tqdm(total=extractor.passes(category), desc=title, unit="img", disable=None, dynamic_ncols=True) as bar:
 
         def advance(images: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gaussad_cli.errors import printable
+from gaussad_cli.errors import escaped
 from gaussad_cli.evaluation.calibration import METHODS
 from gaussad_cli.evaluation.scorings import SCORES
 from gaussad_cli.report.calibration import draw_rates
@@ -177,7 +177,7 @@ def new_panel(width: float = WIDTH, height: float = HEIGHT) -> tuple[Figure, Axe
 
 def label(axes: Axes, title: str, x: str, y: str) -> None:
     """Name a panel and its axes."""
-    axes.set_title(printable(title), fontsize=9, color=INK, loc="left", parse_math=False)  # names may hold $
+    axes.set_title(escaped(title), fontsize=9, color=INK, loc="left", parse_math=False)  # names may hold $
     axes.set_xlabel(x, fontsize=8, color=INK)
     axes.set_ylabel(y, fontsize=8, color=INK)
 
