@@ -163,8 +163,7 @@ def note(text: str) -> None:
 
 def print_result(text: object) -> None:
     """Print a result on stdout: as it is where it is piped, so that file names keep their bytes; else escaped."""
-<<<<<<< HEAD
-    typer.echo(printable(str(text), keep="\n") if sys.stdout.isatty() else str(text))
+    typer.echo(escaped(str(text), keep="\n") if sys.stdout.isatty() else str(text))
 
 
 def announce_images(data: Path, categories: list[str] | None) -> list[Category]:
@@ -174,6 +173,3 @@ def announce_images(data: Path, categories: list[str] | None) -> list[Category]:
     found = find_categories(data, categories)
     note(describe_categories(data, found))
     return found
-=======
-    typer.echo(escaped(str(text), keep="\n") if sys.stdout.isatty() else str(text))
->>>>>>> i-streams

@@ -58,11 +58,7 @@ def predict(
     from gaussad_cli.detector.predict import FilesToScore, PredictionOutput, choose_threshold, predict_files
     from gaussad_cli.extraction.engine import Compute
 
-<<<<<<< HEAD
     files = FilesToScore(tuple(images or ()), watch, null, note)
-=======
-    files = FilesToScore(tuple(images or ()), watch, null=null)
->>>>>>> i-streams
     output = PredictionOutput(style, _write_row, copy_to)
     files.check(copy_to)
     trained = read_model(model)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gaussad_cli.errors import UserError, printable
+from gaussad_cli.errors import UserError, escaped
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MASKS = "ground_truth"  # MVTec's folder of masks, which are not images of the object
@@ -57,7 +57,7 @@ class FoundImages:
     left_out: LeftOut
 
     def __str__(self) -> str:
-        return printable(f"{self.folder}: {count_images(self.paths, self.nested)}{describe(self.left_out)}.")
+        return escaped(f"{self.folder}: {count_images(self.paths, self.nested)}{describe(self.left_out)}.")
 
     @property
     def masks(self) -> Sequence[Path]:

@@ -24,7 +24,7 @@ from gaussad_cli.datasets.images import (
     problem_with,
     readable_folders,
 )
-from gaussad_cli.errors import UserError, did_you_mean, printable
+from gaussad_cli.errors import UserError, did_you_mean, escaped
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -100,7 +100,7 @@ def describe_categories(root: Path, categories: Sequence[Category]) -> str:
             left_out[reason] += paths
     n_train, n_test = (sum(len(category.split(split)) for category in categories) for split in SPLITS)
     nested = sum(image.is_nested for category in categories for image in (*category.train, *category.test))
-    return printable(
+    return escaped(
         f"{root}: {len(categories)} categor{'y' if len(categories) == 1 else 'ies'}, "
         f"{n_train} training and {n_test} test images"
         f"{f', {nested} of them in nested folders' if nested else ''}{describe(left_out)}."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gaussad_cli.datasets.images import MASKS, SUFFIXES, FoundImages, describe, find_images, is_folder
 from gaussad_cli.datasets.index import NORMAL, NORMAL_NAMES, SPLITS, describe_categories, find_categories
-from gaussad_cli.errors import UserError, did_you_mean, printable
+from gaussad_cli.errors import UserError, did_you_mean, escaped
 
 ANOMALOUS_NAMES = {"bad", "ng", "nok", "ko", "anomalous", "anomaly", "abnormal", "defect", "defective", "fail"}
 _COLUMNS = ("path", "label", "split", "category")
@@ -138,7 +138,7 @@ def of_csv(path: Path, category: str | None = None) -> OwnImages:
             f"{path} lists no normal image: label good, normal, ok or 0, and split train, where it has these."
         )
     left_out = f". Left out: {len(others)} normal images of other splits than train" if others else ""
-    summary = printable(f"{path}: {len(normal)} normal and {len(anomalous)} anomalous images{left_out}.")
+    summary = escaped(f"{path}: {len(normal)} normal and {len(anomalous)} anomalous images{left_out}.")
     return OwnImages(tuple(normal), tuple(anomalous), summary=summary)
 
 

@@ -28,7 +28,7 @@ from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_f
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
 from gaussad_cli.detector.model import Model, combine
 from gaussad_cli.detector.train import lowest_rate
-from gaussad_cli.errors import ImageError, UserError, interruptible, printable
+from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.files import fit_name, write_whole, writing
 from gaussad_cli.gaussian.thresholds import conformal_threshold
@@ -319,7 +319,7 @@ def _tell(found: FoundImages, told: set[str] | None, say: Say) -> set[str]:
     if told is None:
         say(str(found))
     elif new := {reason: paths for reason, paths in found.left_out.items() if reason not in told}:
-        say(printable(f"{found.folder}{describe(new)}."))
+        say(escaped(f"{found.folder}{describe(new)}."))
     return (told or set()) | set(found.left_out)
 
 

@@ -12,13 +12,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gaussad_cli.backbones.resolve import NetworkOptions, check, resolve
-<<<<<<< HEAD
 from gaussad_cli.datasets.index import Category, check_holds, dataset_name, find_categories
-from gaussad_cli.errors import ImageError, UserError, interruptible, printable
-=======
-from gaussad_cli.datasets.index import Category, dataset_name, find_categories
 from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
->>>>>>> i-streams
 from gaussad_cli.extraction.augment import Augmentation, read_rules
 from gaussad_cli.extraction.engine import AUTO, Compute, EngineChoice, build_engine
 from gaussad_cli.extraction.pipeline import Extractor, Meter, Target

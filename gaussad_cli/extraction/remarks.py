@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gaussad_cli.errors import printable
+from gaussad_cli.errors import escaped
 from gaussad_cli.extraction.decode import Squares
 
 _DIM = 16  # of 256 levels: what is left of 12 bits in a file of 16
@@ -43,4 +43,4 @@ class Remarks:
         if kind not in self._told:
             self._told.add(kind)
             with suppress(OSError):  # a message that nobody can read does not end the work
-                tqdm.write(printable(text), file=sys.stderr)
+                tqdm.write(escaped(text), file=sys.stderr)

@@ -1,20 +1,13 @@
 import os
-<<<<<<< HEAD
 import shutil
 from pathlib import Path
-=======
->>>>>>> i-streams
 
 import numpy as np
 import pytest
 
 from gaussad_cli.datasets.folds import training_folds
-<<<<<<< HEAD
 from gaussad_cli.datasets.images import MOST_BYTES
-from gaussad_cli.datasets.index import check_holds, describe_categories, find_categories
-=======
-from gaussad_cli.datasets.index import dataset_name, find_categories
->>>>>>> i-streams
+from gaussad_cli.datasets.index import check_holds, dataset_name, describe_categories, find_categories
 from gaussad_cli.errors import UserError
 from tests.conftest import write_image
 
@@ -67,7 +60,6 @@ def test_an_unknown_category_is_an_error_that_suggests(tiny):
         find_categories(tiny, ["knop"])
 
 
-<<<<<<< HEAD
 def test_a_folder_is_told_from_another_of_the_same_name_by_its_categories(tiny):
     check_holds(tiny, ["lid"], Path("cache/tiny"))
     with pytest.raises(UserError, match=r"cache/tiny holds a, b, c, \.\.\., which .*--dataset NAME"):
@@ -147,7 +139,8 @@ def test_a_folder_that_cannot_be_read_is_named(tiny, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)  # root may read everything
     with pytest.raises(UserError, match=r"cannot read the folder .*tiny: Permission denied"):
         find_categories(tiny)
-=======
+
+
 @pytest.mark.skipif(os.name == "nt", reason="needs names of any bytes")
 @pytest.mark.parametrize("name", [b"caf\xe9.png", b"Icon\r.png"])
 def test_names_that_results_cannot_contain_are_named(tiny, name):
@@ -157,4 +150,3 @@ def test_names_that_results_cannot_contain_are_named(tiny, name):
         find_categories(tiny)
     with pytest.raises(UserError, match="cannot name a data set"):
         dataset_name(tiny, path.stem)
->>>>>>> i-streams
