@@ -111,7 +111,8 @@ def test_tls_takes_the_certificates_of_dasks_configuration_and_nothing_goes_with
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that started the tests in the background ignores it
 from gaussad_cli.parallel import Distribution, run_tasks
 from tests.evaluation.tasks import slow_square
 
