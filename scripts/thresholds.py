@@ -25,7 +25,7 @@ from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
-MODES = (NO_COMPRESSION, Compression("pca", 0.99), Compression("npca", 0.01), Compression("npca", 0.0001))
+MODES = (NO_COMPRESSION, Compression("pca", 0.99), Compression("npca", 0.01))
 RATES = (0.05, 0.01)
 
 

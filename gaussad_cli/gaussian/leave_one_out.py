@@ -18,7 +18,7 @@ from gaussad_cli.gaussian.rows import times
 from gaussad_cli.gaussian.shrinkage import ledoit_wolf, shrink_range
 from gaussad_cli.gaussian.spectrum import fit_spectrum
 
-_BUDGET = 5e9  # multiply-adds of all fits together, some seconds; beyond it, several samples are left out at a time
+_BUDGET = 1e9  # multiply-adds of all fits together, about a second; beyond it, several samples are left out at a time
 _FEWEST_PARTS = 20
 _SEED = 0  # of which samples are left out together
 
