@@ -91,7 +91,7 @@ class GaussianDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         if len(x) < _FEWEST:
             return self.level_.score(x)
         with threadpool_limits(1, user_api="blas"):
-            distances = leave_one_out(x, compression)
+            distances = leave_one_out(x, compression, self.level_.spectrum)
         finite = distances[np.isfinite(distances)]
         return finite if finite.size else self.level_.score(x)
 

@@ -113,7 +113,7 @@ def calibrate(levels: Sequence[LevelModel], fpr: float) -> Calibration:
         if level.features is None:
             raise ValueError(f"level {level.level} holds no features")
         with threadpool_limits(1, user_api="blas"):
-            distances[level.level] = leave_one_out(level.features, level.compression)
+            distances[level.level] = leave_one_out(level.features, level.compression, level.spectrum)
     held_out = combine(distances)
     return Calibration(np.sort(held_out), fpr, float(conformal_threshold(held_out, fpr)), held_out)
 

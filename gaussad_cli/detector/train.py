@@ -239,8 +239,9 @@ def _fit(features: TrainingFeatures, identity: BackboneIdentity, options: Detect
     model = Model(identity, levels, calibration, provenance, features.hashes)
     separated = tpr = None
     if features.anomalous:
-        separated = separation(features, options.compression)
-        tpr = float(exceedance(model.score(features.anomalous), np.array([calibration.threshold]))[0])
+        anomalous = model.score(features.anomalous)
+        separated = _separation(calibration.distances, anomalous)
+        tpr = float(exceedance(anomalous, np.array([calibration.threshold]))[0])
     far = outliers(calibration.by_image) if calibration.by_image is not None else []
     return TrainedDetector(model, separated, tpr, n - len(set(features.hashes)), tuple(features.paths[i] for i in far))
 
@@ -268,8 +269,11 @@ def separation(features: TrainingFeatures, compression: Compression) -> float:
     Every normal image is at its distance from the Gaussians of all others, every anomalous one from those of all.
     """
     levels = fit_levels(features.normal, compression)
-    normal = calibrate(levels, 0.5).distances
     anomalous = combine({level.level: level.score(features.anomalous[level.level]) for level in levels})
+    return _separation(calibrate(levels, 0.5).distances, anomalous)
+
+
+def _separation(normal: Array, anomalous: Array) -> float:
     labels = np.repeat([False, True], [normal.size, anomalous.size])
     return auroc(np.concatenate([normal, anomalous]), labels)
 

@@ -16,14 +16,14 @@ from gaussad_cli.gaussian.distances import mahalanobis, project
 from gaussad_cli.gaussian.moments import Array, centre
 from gaussad_cli.gaussian.rows import times
 from gaussad_cli.gaussian.shrinkage import ledoit_wolf, shrink_range
-from gaussad_cli.gaussian.spectrum import fit_spectrum
+from gaussad_cli.gaussian.spectrum import Spectrum, fit_spectrum
 
 _BUDGET = 1e9  # multiply-adds of all fits together, about a second; beyond it, several samples are left out at a time
 _FEWEST_PARTS = 20
 _SEED = 0  # of which samples are left out together
 
 
-def leave_one_out(features: ArrayLike, compression: Compression) -> Array:
+def leave_one_out(features: ArrayLike, compression: Compression, spectrum: Spectrum | None = None) -> Array:
     """Return the Mahalanobis distance of every sample from the Gaussian of all others.
 
     With all components kept, by a closed form. With a compression, by fits: where n times the cost of a fit is too
@@ -34,13 +34,14 @@ def leave_one_out(features: ArrayLike, compression: Compression) -> Array:
     Parameters
     ----------
     features : (n, D), n >= 3
+    spectrum : of these features, where it is known already
 
     Returns
     -------
     (n,) float64; NaN where the others do not vary
     """
     x = np.asarray(features, dtype=np.float64)
-    spectrum = fit_spectrum(x)
+    spectrum = spectrum or fit_spectrum(x)
     if spectrum.rank == 0:
         return np.full(len(x), np.nan)
     _, _, deviations = centre(x)
