@@ -12,7 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gaussad_cli.datasets.archive import Say, extract, fetch
-from gaussad_cli.datasets.images import SUFFIXES
+from gaussad_cli.datasets.images import MASKS, SUFFIXES
 from gaussad_cli.datasets.layouts import LAYOUTS, Layout
 from gaussad_cli.errors import UserError, did_you_mean, interruptible
 from gaussad_cli.files import locked, sha256_of, write_whole, writing
@@ -205,7 +205,7 @@ def _put_in_place(scratch: Path, folder: Path, arranged: Mapping[str, str], own_
         path = ready / target
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if not own_masks or target.split("/")[1] != "ground_truth":
+            if not own_masks or target.split("/")[1] != MASKS:
                 (scratch / name).replace(path)
             elif path.suffix.lower() in SUFFIXES:
                 _write_mask(scratch / name, path.with_suffix(".png"))

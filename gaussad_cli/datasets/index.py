@@ -25,6 +25,7 @@ from gaussad_cli.datasets.images import (
     readable_folders,
 )
 from gaussad_cli.errors import UserError, did_you_mean, escaped
+from gaussad_cli.files import is_name
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -124,7 +125,7 @@ def dataset_name(root: Path, given: str | None = None) -> str:
         If it cannot be a folder's name, or cannot be written to a CSV file.
     """
     name = root.resolve().name if given is None else given
-    if name in ("", ".", "..") or set(name) & set("/\\") or not _is_text(name):
+    if not is_name(name) or not _is_text(name):
         raise UserError(f"'{name!a}' cannot name a data set: give a plain name with --dataset.")
     return name
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from gaussad_cli.datasets.index import NORMAL
+from gaussad_cli.datasets.images import MASKS
+from gaussad_cli.datasets.index import NORMAL, SPLITS
 from gaussad_cli.errors import UserError
 
 
@@ -27,7 +28,7 @@ class Layout:
 
 # --- MVTec AD: <category>/{train,test,ground_truth}/... ---
 
-_SPLITS = ("train", "test", "ground_truth")
+_FOLDERS = (*SPLITS, MASKS)
 
 
 def _mvtec_parts(name: str) -> tuple[str, ...]:
@@ -37,7 +38,7 @@ def _mvtec_parts(name: str) -> tuple[str, ...]:
 
 def _belongs_to_mvtec(name: str, categories: Collection[str]) -> bool:
     parts = _mvtec_parts(name)
-    return len(parts) > 2 and parts[1] in _SPLITS and parts[0] in categories
+    return len(parts) > 2 and parts[1] in _FOLDERS and parts[0] in categories
 
 
 def _arrange_mvtec(_folder: Path, names: Sequence[str], _categories: Collection[str]) -> dict[str, str]:
@@ -73,7 +74,7 @@ def _arrange_visa(folder: Path, names: Sequence[str], categories: Collection[str
                 image, mask = root + row["image"], root + (row["mask"] or "")
             except (KeyError, TypeError):
                 raise UserError(f"{lists[0]}, line {number}: this is not a line of VisA's split.") from None
-            if category not in categories or split not in ("train", "test") or image not in extracted:
+            if category not in categories or split not in SPLITS or image not in extracted:
                 continue
             kind = NORMAL if label == "normal" else "bad"
             arranged[image] = f"{category}/{split}/{kind}/{PurePosixPath(image).name}"
@@ -94,7 +95,7 @@ def _btad_parts(name: str) -> tuple[str, ...]:
 
 def _belongs_to_btad(name: str, categories: Collection[str]) -> bool:
     parts = _btad_parts(name)
-    return len(parts) == 4 and parts[1] in _SPLITS and parts[2] in _BTAD_KINDS and parts[0] in categories
+    return len(parts) == 4 and parts[1] in _FOLDERS and parts[2] in _BTAD_KINDS and parts[0] in categories
 
 
 def _arrange_btad(_folder: Path, names: Sequence[str], _categories: Collection[str]) -> dict[str, str]:
@@ -102,7 +103,7 @@ def _arrange_btad(_folder: Path, names: Sequence[str], _categories: Collection[s
     for name in names:
         category, split, kind, file = _btad_parts(name)
         path = PurePosixPath(file)
-        if split == "ground_truth":
+        if split == MASKS:
             file = f"{path.stem}_mask{path.suffix}"
         arranged[name] = f"{category}/{split}/{_BTAD_KINDS[kind]}/{file}"
     return arranged

@@ -9,7 +9,6 @@ protect against forgery: whoever can change a value can change the digest, or th
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from safetensors.numpy import load, save
 from gaussad_cli import __version__
 from gaussad_cli.detector.model import HASH_DIGITS, BackboneIdentity, Calibration, LevelModel, Model
 from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.store import digest_arrays
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.compression import Compression
 from gaussad_cli.gaussian.shrinkage import Shrinkage
@@ -57,7 +57,7 @@ def write_model(path: Path, model: Model) -> None:
         if level.features is not None:
             arrays[f"{level.level}.features"] = np.ascontiguousarray(level.features)
     text = json.dumps(_describe(model), sort_keys=True, allow_nan=False)
-    content = _sorted_header(save(arrays, {"gaussad": text, "sha256": _digest(text, arrays)}))
+    content = _sorted_header(save(arrays, {"gaussad": text, "sha256": digest_arrays(arrays, text)}))
     write_whole(path, lambda file: file.write(content))
 
 
@@ -88,14 +88,6 @@ def _describe(model: Model) -> dict[str, Any]:
     }
 
 
-def _digest(text: str, arrays: Mapping[str, NDArray[Any]]) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def read_model(path: Path) -> Model:
     """Read a model file.
 
@@ -112,7 +104,7 @@ def read_model(path: Path) -> Model:
         if described["schema"] not in (SCHEMA, _OLDER):
             raise UserError(_other_version(path, described))
         arrays = load(content)
-        if _digest(text, arrays) != metadata["sha256"]:
+        if digest_arrays(arrays, text) != metadata["sha256"]:
             raise UserError(f"{path} is damaged or was edited: it does not match its own digest. {_REMEDY}")
         return _model(described, arrays)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from gaussad_cli.datasets.folds import FOLD_SEED, N_FOLDS
+from gaussad_cli.datasets.index import SPLITS
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.category import OpenCategory
 from gaussad_cli.extraction import store
@@ -27,7 +28,6 @@ SCHEMA = 1
 FOLDER = "manifests"
 KFOLD: dict[str, Any] = {"kind": "KFold", "n": N_FOLDS, "shuffle": True, "seed": FOLD_SEED}
 STRATIFIED = {**KFOLD, "kind": "StratifiedKFold", "of": "training and test images pooled"}
-SPLITS = ("train", "test")
 
 
 class Cell(NamedTuple):
@@ -134,7 +134,7 @@ def of_training(
     content = json.loads(recipe_file.read_text("utf-8"))
     category, hashes = str(content.pop("category")), [(str(name), str(sha)) for name, sha in content.pop("images")]
     del content["folds"]  # image numbers: they follow from the images and the kind of split
-    images = {
+    images: dict[str, Images] = {
         split: Images.of((name, labels[name], sha) for name, sha in hashes if name.startswith(f"{split}/"))
         for split in SPLITS
     }

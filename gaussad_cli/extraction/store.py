@@ -522,7 +522,7 @@ def _member(level: int) -> str:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write named arrays, and their digest, as one ``.npz``."""
-    content = {**arrays, _DIGEST: np.array(_digest_of(arrays))}
+    content = {**arrays, _DIGEST: np.array(digest_arrays(arrays))}
     write_whole(path, lambda file: np.savez(file, **content))  # type: ignore[arg-type]
 
 
@@ -543,7 +543,7 @@ def read_arrays(path: Path, sha256: str = "") -> dict[str, NDArray[Any]] | None:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         own = str(arrays.pop(_DIGEST, ""))
-        return arrays if sha256 or own == _digest_of(arrays) else None
+        return arrays if sha256 or own == digest_arrays(arrays) else None
     except Exception:  # a damaged zip raises almost anything
         return None
 
@@ -551,8 +551,9 @@ def read_arrays(path: Path, sha256: str = "") -> dict[str, NDArray[Any]] | None:
 _DIGEST = "digest"  # the name of the array that holds it
 
 
-def _digest_of(arrays: Mapping[str, NDArray[Any]]) -> str:
-    sha256 = hashlib.sha256()
+def digest_arrays(arrays: Mapping[str, NDArray[Any]], text: str = "") -> str:
+    """Return the SHA-256 of a text and of named arrays, with their types and shapes, whatever their order."""
+    sha256 = hashlib.sha256(text.encode())
     for name, array in sorted(arrays.items()):
         sha256.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
         sha256.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # tobytes() would copy it

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load, save
 
-from gaussad_cli.detector.container import _digest, _metadata, read_model, write_model
+from gaussad_cli.detector.container import _metadata, read_model, write_model
 from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.store import digest_arrays
 from gaussad_cli.gaussian.compression import Compression
 from tests.detector.tiny_network import features, pictures, tiny_model
 
@@ -73,7 +74,7 @@ def rewritten(content, change):
     described, arrays = json.loads(_metadata(content)["gaussad"]), load(content)
     change(described, arrays)
     text = json.dumps(described)
-    return save(arrays, {"gaussad": text, "sha256": _digest(text, arrays)})
+    return save(arrays, {"gaussad": text, "sha256": digest_arrays(arrays, text)})
 
 
 CHANGES = {
