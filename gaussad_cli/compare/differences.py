@@ -21,7 +21,7 @@ from gaussad_cli.tables.cells import MEAN, VARIANT, Variant
 
 MATCH = ["category", "backbone", "epochs", "level", "score", "mode", "var", "fold"]
 ROW = ["network", "level", "score", "mode", "var"]
-OTHERS = ["n_train", "dim", "shrinkage", *results.RATES]  # the columns of numbers besides the AUROC
+OTHERS = ["n_train", "dim", "shrinkage", *results.RATES, *results.ADDED]  # the columns of numbers besides the AUROC
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,12 @@ def find_changes(network: str, a: Facts, b: Facts) -> list[Change]:
 
 
 def differing(matched: pd.DataFrame, column: str = "auroc") -> pd.Series:
-    """Return which rows differ in a column; a value that is undefined in both folders does not differ."""
+    """Return which rows differ in a column; a value that is undefined in both folders does not differ.
+
+    An added column does not differ either where one side has no value: an earlier gaussad did not measure it.
+    """
     a, b = matched[f"{column}_a"], matched[f"{column}_b"]
-    return (a != b) & ~(a.isna() & b.isna())
+    return (a != b) & ~(a.isna() | b.isna() if column in results.ADDED else a.isna() & b.isna())
 
 
 def compare_cells(matched: pd.DataFrame) -> pd.DataFrame:

@@ -8,6 +8,28 @@ from scipy import stats
 
 from gaussad_cli.gaussian.moments import Array
 
+Counts = NDArray[np.int64]
+
+
+def image_metrics(distance: Array, anomalous: NDArray[np.bool_]) -> dict[str, float]:
+    """Return every metric per image that the results have, by its column in `metrics.csv`.
+
+    Parameters
+    ----------
+    distance : (m,)
+    anomalous : (m,) bool
+
+    Returns
+    -------
+    auroc, ap, f1, fpr_95tpr : in [0, 1]; all NaN if they are undefined because one class is absent or a distance is NaN
+    """
+    return {
+        "auroc": auroc(distance, anomalous),
+        "ap": average_precision(distance, anomalous),
+        "f1": max_f1(distance, anomalous),
+        "fpr_95tpr": fpr_at_tpr(distance, anomalous, 0.95),
+    }
+
 
 def auroc(distance: Array, anomalous: NDArray[np.bool_]) -> float:
     """Return the area under the ROC curve, in [0, 1]: the probability that an anomalous image scores higher.
@@ -23,11 +45,62 @@ def auroc(distance: Array, anomalous: NDArray[np.bool_]) -> float:
     -------
     The area; NaN if it is undefined because one class is absent or a distance is NaN.
     """
-    positive, total = int(anomalous.sum()), anomalous.size
-    if positive in (0, total) or np.isnan(distance).any():
+    if _is_undefined(distance, anomalous):
         return float("nan")
+    positive, total = int(anomalous.sum()), anomalous.size
     ranks = stats.rankdata(distance)
     return float((ranks[anomalous].sum() - positive * (positive + 1) / 2) / (positive * (total - positive)))
+
+
+def average_precision(distance: Array, anomalous: NDArray[np.bool_]) -> float:
+    """Return the average precision, in [0, 1]: the mean precision at the thresholds that find one more anomalous image.
+
+    AP = sum_k (R_k - R_(k-1)) P_k over the distinct distances, greatest first, with precision P_k and recall R_k of the
+    images at or beyond the k-th. Nothing is interpolated, and images that tie are found together, as in scikit-learn's
+    ``average_precision_score``. Parameters and NaN as in :func:`auroc`.
+    """
+    if _is_undefined(distance, anomalous):
+        return float("nan")
+    true, false = _counts_beyond(distance, anomalous)
+    return float(np.diff(true, prepend=0) @ (true / (true + false)) / true[-1])
+
+
+def max_f1(distance: Array, anomalous: NDArray[np.bool_]) -> float:
+    """Return the greatest F1 over all thresholds, in [0, 1].
+
+    F1 = 2 TP / (2 TP + FP + FN), where images at or beyond the threshold count as found. The threshold is chosen with
+    the labels of the same images, so this is an upper bound of what a threshold fixed beforehand achieves. Parameters
+    and NaN as in :func:`auroc`.
+    """
+    if _is_undefined(distance, anomalous):
+        return float("nan")
+    true, false = _counts_beyond(distance, anomalous)
+    return float((2 * true / (true + false + true[-1])).max())
+
+
+def fpr_at_tpr(distance: Array, anomalous: NDArray[np.bool_], tpr: float) -> float:
+    """Return the smallest FPR, in [0, 1], among the thresholds whose TPR is at least `tpr`.
+
+    An image is beyond a threshold if its distance is at least the threshold: unlike in :func:`exceedance`, one that
+    ties with it counts. Every distance is a threshold; nothing is interpolated. Parameters and NaN as in :func:`auroc`.
+    """
+    if _is_undefined(distance, anomalous):
+        return float("nan")
+    true, false = _counts_beyond(distance, anomalous)
+    return float(false[np.argmax(true / true[-1] >= tpr)] / false[-1])
+
+
+def _is_undefined(distance: Array, anomalous: NDArray[np.bool_]) -> bool:
+    return bool(anomalous.all() or not anomalous.any() or np.isnan(distance).any())
+
+
+def _counts_beyond(distance: Array, anomalous: NDArray[np.bool_]) -> tuple[Counts, Counts]:
+    """Count the anomalous and the normal images at or beyond each distinct distance, greatest first."""
+    order = np.argsort(distance)[::-1]
+    falling = distance[order]
+    last = np.append(np.flatnonzero(falling[1:] != falling[:-1]), distance.size - 1)  # of the images that tie
+    true = np.cumsum(anomalous[order], dtype=np.int64)[last]
+    return true, last + 1 - true
 
 
 def exceedance(distance: Array, thresholds: Array) -> Array:

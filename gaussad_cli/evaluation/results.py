@@ -27,7 +27,8 @@ from gaussad_cli.gaussian.thresholds import SIGMAS
 EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # identifies an extraction
 IDENTITY = ["dataset", "category", *EXTRACTION, "level", "score", "mode", "var"]
 RATES = [f"{rate}_{sigma}s" for sigma in SIGMAS for rate in ("fpr", "tpr")]
-METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES]
+ADDED = ["ap", "f1", "fpr_95tpr", "pixel_auroc", "aupro"]  # empty in rows of a gaussad that did not have them yet
+METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES, *ADDED]
 SCORES_COLUMNS = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}" for fold in range(5))]
 
 THRESHOLDS = [
@@ -200,7 +201,8 @@ def read_sweeps(results: Path, dataset: str) -> pd.DataFrame:
 _LEVEL = rf"[1-9][0-9]?|{SUM}(:[1-9][0-9]?([-,][1-9][0-9]?)*)?|{NETWORK}"
 _FOLDS = list(map(str, range(N_FOLDS)))
 _COUNTS = {"epochs", "n_train", "dim", "n_held_out", "n_normal"}
-_SHARES = {*RATES, "auroc", "var", "target", "fpr", "fpr_low", "fpr_high", "tpr", "drift", "drift_p", "valid_auroc"}
+_SHARES = {"auroc", "var", "target", "fpr", "fpr_low", "fpr_high", "tpr", "drift", "drift_p", "valid_auroc"}
+_SHARES |= {*RATES, *ADDED}
 _TEXT = {*IDENTITY, "image", "label", "method"} - {"var", "epochs"}
 
 
@@ -232,7 +234,10 @@ def _check_rows(path: Path, text: pd.DataFrame, column: str, wrong: pd.Series, p
 
 
 def _merge(path: Path, rows: pd.DataFrame, columns: list[str]) -> None:
-    """Merge rows into a file; other rows stay the same to the byte, because everything is handled as text."""
+    """Merge rows into a file; other rows stay the same to the byte, because everything is handled as text.
+
+    Only rows written before columns were added get these, empty.
+    """
     new = _as_text(io.StringIO(rows.reindex(columns=columns).to_csv(index=False)))
     if path.exists():
         old = _read(path, columns)
@@ -247,6 +252,8 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
         text = _as_text(path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}. {_REMEDY}") from None
+    if columns == METRICS and [*text.columns, *ADDED] == METRICS:
+        text = text.reindex(columns=METRICS, fill_value="")
     if list(text.columns) != columns:
         raise UserError(f"{path} does not have the columns of a gaussad results file. {_REMEDY}")
     if text.empty or (text[["dataset", "category", "level", "score"]] == "").any(axis=None) or _is_cut(path):

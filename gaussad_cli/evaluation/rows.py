@@ -15,7 +15,7 @@ from gaussad_cli.datasets.folds import training_folds
 from gaussad_cli.datasets.index import NORMAL
 from gaussad_cli.evaluation.calibration import ThresholdsWanted, calibrate
 from gaussad_cli.evaluation.category import OpenCategory
-from gaussad_cli.evaluation.metrics import auroc, exceedance
+from gaussad_cli.evaluation.metrics import exceedance, image_metrics
 from gaussad_cli.evaluation.scorings import SCORES, Scored, Scoring, combine_levels
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import SIGMAS, chi2_threshold, target_fpr
@@ -82,9 +82,9 @@ def assemble(
             key = {**identity, "level": level, "score": scoring.score, "mode": scoring.mode, "var": scoring.var}
             is_gaussian = SCORES[scoring.score].is_gaussian and not level.startswith(SUM)
             for fold, (distances_of_fold, n) in enumerate(zip(of_folds, n_train, strict=True)):
-                aurocs = _auroc(distances_of_fold, anomalous, SCORES[scoring.score].weighs_levels)
+                measured = _measure(distances_of_fold, anomalous, SCORES[scoring.score].weighs_levels)
                 rates = _rates(distances_of_fold, anomalous) if is_gaussian else {}
-                metrics.append({**key, "fold": fold, "n_train": n, **aurocs, **rates})
+                metrics.append({**key, "fold": fold, "n_train": n, **measured, **rates})
             scores.append(score_rows(key, category.test.images, anomalous, [fold.distance for fold in of_folds]))
             if wanted and scoring in distances.held_out:
                 calibrated = calibrate(wanted, of_folds, distances.held_out[scoring], anomalous, is_gaussian)
@@ -145,11 +145,11 @@ def _combine_each(levels: Sequence[ByScoring], anomalous: NDArray[np.bool_] | No
     return combined
 
 
-def _auroc(scored: Scored, anomalous: NDArray[np.bool_], learns: bool) -> dict[str, object]:
+def _measure(scored: Scored, anomalous: NDArray[np.bool_], learns: bool) -> dict[str, object]:
     # Images that taught the weights of the levels have no distance: they are not test images any more.
     tested = ~np.isnan(scored.distance) if learns else np.full(anomalous.shape, True)
-    value = auroc(scored.distance[tested], anomalous[tested])
-    return {"dim": scored.dim, "shrinkage": scored.shrinkage, "auroc": value}
+    metrics = image_metrics(scored.distance[tested], anomalous[tested])
+    return {"dim": scored.dim, "shrinkage": scored.shrinkage, **metrics}
 
 
 def _rates(scored: Scored, anomalous: NDArray[np.bool_]) -> dict[str, object]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from gaussad_cli.datasets.index import Category
-from gaussad_cli.evaluation.metrics import auroc
+from gaussad_cli.evaluation.metrics import image_metrics
 from gaussad_cli.evaluation.rows import CategoryRows, score_rows, undefined_auroc
 from gaussad_cli.training.loop import FoldScores
 
@@ -36,7 +36,7 @@ def category_rows(
 
 def _metrics(key: Mapping[str, object], folds: Sequence[FoldScores], name: str) -> pd.DataFrame:
     return pd.DataFrame(
-        {**key, "fold": fold.fold, "n_train": fold.n_train, "auroc": auroc(fold.scores[name], fold.anomalous)}
+        {**key, "fold": fold.fold, "n_train": fold.n_train, **image_metrics(fold.scores[name], fold.anomalous)}
         for fold in folds
     )
 

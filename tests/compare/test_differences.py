@@ -86,6 +86,13 @@ def test_other_columns_are_compared_too():
     assert "No cell differs." in as_text(found)
 
 
+def test_metrics_that_an_earlier_gaussad_did_not_have_do_not_differ():
+    assert compared([rows()], [rows(ap=0.5, aupro=0.9)]).is_same
+    found = compared([rows(ap=0.5, aupro=0.8)], [rows(ap=0.5, aupro=0.9)])
+    assert "other columns that differ, rows: aupro in 10" in as_text(found)
+    assert not found.is_same
+
+
 def test_modes_and_variances_are_cells_of_their_own():
     parts = [
         rows(),

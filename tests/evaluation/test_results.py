@@ -78,6 +78,9 @@ def test_with_several_data_sets_one_must_be_named(tmp_path):
         ("auroc", "inf", "not between 0 and 1"),
         ("var", "2", "not between 0 and 1"),
         ("fpr_1s", "7", "not between 0 and 1"),
+        ("ap", "1.01", "not between 0 and 1"),
+        ("aupro", "-1", "not between 0 and 1"),
+        ("pixel_auroc", "none", "not a number"),
         ("level", "seven", "not a level"),
         ("level", "-1", "not a level"),
         ("level", "1.0", "not a level"),
@@ -168,3 +171,59 @@ def test_the_scores_of_a_category_under_the_name_of_another_are_refused(tmp_path
     (tmp_path / "d/scores/lid.csv").rename(tmp_path / "d/scores/knob.csv")
     with pytest.raises(UserError, match=r"knob\.csv has rows of another category"):
         results.read_scores(tmp_path, "d", "knob")
+
+
+# The first rows of a metrics.csv of this house before `ap` and the columns after it, as they were written.
+BEFORE_ADDED = """\
+dataset,category,backbone,weights,padding,epochs,key,level,score,mode,var,fold,n_train,dim,shrinkage,auroc,fpr_1s,tpr_1s,\
+fpr_2s,tpr_2s,fpr_3s,tpr_3s,fpr_4s,tpr_4s,fpr_5s,tpr_5s
+demo,textile,efficientnet-lite0,efficientnet-lite0-57934424,tf,0,9a1dd22fb886f1fe,1,l2,all,,0,240,32,,0.511925,,,,,,,,,,
+demo,textile,efficientnet-lite0,efficientnet-lite0-57934424,tf,0,9a1dd22fb886f1fe,1,mahalanobis,all,,0,240,32,\
+0.0014586674225332085,0.524725,0.31,0.32,0.09,0.115,0.015,0.015,0.01,0.005,0.005,0.0
+"""
+
+
+def save_demo(path, auroc):
+    """Save one row of other scores, beside those of BEFORE_ADDED."""
+    key = KEY | {"dataset": "demo", "category": "textile"}
+    rows = pd.DataFrame([{**key, "score": "sed", "mode": "all", "var": None, "fold": 0, "auroc": auroc, "ap": 0.25}])
+    results.save(path, "demo", "textile", CategoryRows(rows, scores(0.1).assign(dataset="demo", category="textile")))
+
+
+def test_rows_written_before_columns_were_added_are_read_with_these_empty(tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/metrics.csv").write_text(BEFORE_ADDED)
+    read = results.read_metrics(tmp_path, None)
+    assert list(read) == results.METRICS
+    assert read["auroc"].tolist() == [0.511925, 0.524725]
+    assert read["tpr_4s"].isna().tolist() == [True, False]
+    assert read[["ap", "f1", "fpr_95tpr", "pixel_auroc", "aupro"]].isna().all(axis=None)
+
+
+def test_rows_written_before_columns_were_added_are_merged_into_and_stay_to_the_digit(tmp_path):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/metrics.csv").write_text(BEFORE_ADDED)
+    save_demo(tmp_path, 0.5)
+    header, *rows = (tmp_path / "demo/metrics.csv").read_text().splitlines()
+    before = BEFORE_ADDED.splitlines()
+    assert header == before[0] + ",ap,f1,fpr_95tpr,pixel_auroc,aupro"
+    assert {row + ",,,,," for row in before[1:]} < set(rows)
+    assert results.read_metrics(tmp_path, None)["ap"].dropna().tolist() == [0.25]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        results.METRICS[:-4],
+        results.METRICS[:-1],
+        results.METRICS[:-6],
+        [*results.METRICS, "more"],
+        [*results.METRICS[:-2], "aupro", "pixel_auroc"],
+    ],
+)
+def test_any_other_columns_are_refused(tmp_path, columns):
+    save(tmp_path, metrics(0.5))
+    path = tmp_path / "d/metrics.csv"
+    pd.read_csv(path, dtype=str, keep_default_na=False).reindex(columns=columns).to_csv(path, index=False)
+    with pytest.raises(UserError, match="does not have the columns"):
+        results.read_metrics(tmp_path, None)

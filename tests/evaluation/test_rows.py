@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import special, stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gaussad_cli.evaluation.calibration import ThresholdsWanted
 from gaussad_cli.evaluation.category import OpenCategory
@@ -130,6 +130,18 @@ def test_the_auroc_is_scikit_learns():
     anomalous = [label != "good" for label in LABELS]
     expected = [roc_auc_score(anomalous, fold.distance) for fold in scored.tested[L2]]
     np.testing.assert_allclose(assemble(category(), {1: scored}).metrics["auroc"], expected, rtol=1e-14)
+
+
+def test_every_score_and_level_has_average_precision_f1_and_the_fpr_at_95_percent():
+    metrics = assemble(category(), several_levels(L2, GAUSSIAN)).metrics
+    assert metrics[["ap", "f1", "fpr_95tpr"]].notna().all(axis=None)
+
+
+def test_the_average_precision_is_scikit_learns():
+    scored = distances(L2)
+    anomalous = [label != "good" for label in LABELS]
+    expected = [average_precision_score(anomalous, fold.distance) for fold in scored.tested[L2]]
+    np.testing.assert_allclose(assemble(category(), {1: scored}).metrics["ap"], expected, rtol=1e-14)
 
 
 def test_the_sum_over_levels_is_their_mean_distance():

@@ -36,6 +36,7 @@ def folds():
 def test_every_fold_has_a_row_of_metrics(knob, folds):
     rows = category_rows(IDENTITY, knob, folds, {"logit": "classifier"}).metrics
     assert rows[["fold", "n_train", "auroc"]].to_numpy().tolist() == [[0, 7, 1.0], [1, 8, 0.0]]
+    assert rows[["ap", "f1", "fpr_95tpr"]].to_numpy().tolist() == [[1.0, 1.0, 0.0], [0.5, 2 / 3, 1.0]]
     assert set(rows["score"]) == {"classifier"}
     assert set(rows["dataset"]) == {"knobs"}
 
