@@ -1,4 +1,4 @@
-"""Networks that give one average-pooled feature vector per level (paper section IV, Fig. 1)."""
+"""Networks that give one feature vector per level, average-pooled (paper section IV, Fig. 1) or of a grid of places."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from gaussad_cli.backbones.grid import to_grid
 from gaussad_cli.backbones.padding import use_paper_padding
 from gaussad_cli.backbones.registry import Backbone, Padding
 from gaussad_cli.backbones.resolve import ResolvedNetwork
@@ -15,19 +16,23 @@ from gaussad_cli.backbones.weights import load_levels
 
 
 class LevelNetwork(nn.Module):
-    """Averages the feature maps of the chosen levels over space.
+    """Averages the feature maps of the chosen levels over space, or brings them to a grid of places.
 
-    Forward: (N, 3, H, W) float -> one (N, D_level) per chosen level, in ascending order of levels.
+    Forward: (N, 3, H, W) float -> one (N, D_level) per chosen level, in ascending order of levels; with a grid, one
+    (N, grid * grid * D_level), place by place (see `grid.to_grid`).
     """
 
     levels: tuple[int, ...]
+    grid: int = 0
 
     def feature_maps(self, images: Tensor) -> Iterator[Tensor]:
         """Yield the (N, D_level, H_level, W_level) feature map of each chosen level."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return the pooled features of each chosen level, float32."""
+        """Return the features of each chosen level, float32."""
+        if self.grid:
+            return tuple(to_grid(level, self.grid) for level in self.feature_maps(images))
         # First the mean of each row, then of all rows: ONNX Runtime adds one by one, and large maps would lose digits.
         return tuple(level.mean(3, dtype=torch.float32).mean(2) for level in self.feature_maps(images))
 
@@ -75,7 +80,7 @@ def build_network(network: ResolvedNetwork) -> LevelNetwork:
     """
     model = create_model(network.backbone)
     load_levels(model, network.backbone, network.checkpoint, network.levels)
-    return tap_levels(model, network.backbone, network.padding, network.levels)
+    return tap_levels(model, network.backbone, network.padding, network.levels, network.grid)
 
 
 def create_model(backbone: Backbone) -> nn.Module:
@@ -84,12 +89,16 @@ def create_model(backbone: Backbone) -> nn.Module:
     return model.eval()
 
 
-def tap_levels(model: nn.Module, backbone: Backbone, padding: Padding, levels: Sequence[int]) -> LevelNetwork:
+def tap_levels(
+    model: nn.Module, backbone: Backbone, padding: Padding, levels: Sequence[int], grid: int = 0
+) -> LevelNetwork:
     """Turn a timm model, its weights loaded, into the network of the chosen levels, in place."""
     if padding == "paper":
         use_paper_padding(model, backbone.input_size)
     staged = backbone.family != "timm"
-    return (StagedNetwork(model, backbone, levels) if staged else IntermediateNetwork(model, levels)).eval()
+    network = StagedNetwork(model, backbone, levels) if staged else IntermediateNetwork(model, levels)
+    network.grid = grid
+    return network.eval()
 
 
 def normalise(images: Tensor, backbone: Backbone) -> Tensor:

@@ -196,6 +196,16 @@ def choose_padding(backbone: Backbone, padding: str | None) -> Padding:
     )
 
 
+def default_place_levels(backbone: Backbone) -> tuple[int, ...]:
+    """Return the levels whose features are kept per place: the middle ones.
+
+    The first levels see little more than edges, the last are too coarse to place anything (DESIGN: one Gaussian per
+    place). Any timm model: all levels but the first and the last, at least one.
+    """
+    middle = {"efficientnet": (3, 4, 5, 6), "resnet": (2, 3, 4)}
+    return middle.get(backbone.family) or tuple(range(2, backbone.n_levels)) or (1,)
+
+
 def parse_levels(text: str | None, n_levels: int) -> tuple[int, ...]:
     """Parse ``"1-7"`` or ``"1,3,5-7"`` into ascending level numbers; None means all.
 

@@ -15,6 +15,7 @@ from gaussad_cli.cli.options import (
     Device,
     Engine,
     Epochs,
+    Grid,
     Levels,
     MomentsOnly,
     Padding,
@@ -45,6 +46,7 @@ def extract(
     verify: Verify = True,
     padding: Padding = None,
     depth: Depth = None,
+    grid: Grid = 0,
     engine: Engine = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -58,13 +60,15 @@ def extract(
     dataset: Dataset = None,
     scheduler: Scheduler = None,
 ) -> None:
-    """Run images through one or several backbones and cache the pooled features of every level.
+    """Run images through one or several backbones and cache the features of every level, averaged or per place.
 
     Cached features are not computed again; interrupted work continues. Several backbones read each file only once.
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --categories bottle,screw
 
     Example: gaussad extract --data mvtec --backbone efficientnet-b4 --epochs 100
+
+    Example: gaussad extract --data mvtec --backbone efficientnet-lite0 --grid 28
     """
     from gaussad_cli.backbones.resolve import NetworkOptions
     from gaussad_cli.extraction.cluster import extract_on_cluster
@@ -73,12 +77,13 @@ def extract(
 
     if weights is not None and len(backbone) > 1:
         raise UserError("--weights is the file of a single backbone: give only one --backbone with it.")
-    networks = [NetworkOptions(name, levels, weights, padding, verify, depth) for name in canonical_names(backbone)]
+    names = canonical_names(backbone)
+    networks = [NetworkOptions(name, levels, weights, padding, verify, depth, grid) for name in names]
     compute = Compute(engine, device, precision, batch_size, workers)
     chosen = split_names(categories)
     announce_images(data, chosen)
     request = Request(data, networks, cache, dataset, chosen, compute, epochs, seed, augmentation)
-    after = after_augmentation(moments_only, epochs)
+    after = after_augmentation(moments_only, epochs, grid)
     report = extract_dataset(request, after) if scheduler is None else extract_on_cluster(request, after, scheduler)
     note(str(report))
     for folder in report.folders:

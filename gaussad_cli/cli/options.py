@@ -51,6 +51,15 @@ Epochs = Annotated[
     typer.Option(min=0, help="Add this many augmented epochs to the original training images; the paper uses 100."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Draw random numbers from this seed.")]
+Grid = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Keep the features of N x N places instead of their average, for evaluate --score places; --levels is "
+        "then the middle ones by default.",
+        metavar="N",
+    ),
+]
 Rules = Annotated[
     Optional[Path],
     typer.Option("--augmentation", help="Read augmentation rules from this YAML file.  [default: the paper's]"),
@@ -133,12 +142,14 @@ def canonical_names(backbones: list[str]) -> list[str]:
     return list(dict.fromkeys(map(canonical_name, backbones)))
 
 
-def after_augmentation(moments_only: bool, epochs: int) -> Callable[[Path], None] | None:
+def after_augmentation(moments_only: bool, epochs: int, grid: int) -> Callable[[Path], None] | None:
     """Return the function to call with every category whose augmented features are complete."""
     if not moments_only:
         return None
     if not epochs:
         raise UserError("--moments-only needs --epochs: features of the original images are always kept.")
+    if grid:
+        raise UserError("--moments-only keeps the spectra of averaged features: leave it out with --grid.")
     from gaussad_cli.evaluation.evaluate import fit_and_forget
 
     return fit_and_forget

@@ -17,6 +17,7 @@ from gaussad_cli.cli.options import (
     Device,
     Engine,
     Format,
+    Grid,
     Jobs,
     Levels,
     MomentsOnly,
@@ -78,6 +79,7 @@ def run(
     verify: Verify = True,
     padding: Padding = None,
     depth: Depth = None,
+    grid: Grid = 0,
     engine: Engine = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -103,8 +105,8 @@ def run(
 ) -> None:
     """Extract, fit, evaluate every score of Tables I and III, and print the tables.
 
-    With --epochs, it does so without and with augmentation. With --config, it does what the tables of those files need,
-    each thing once. Finished work is not done again.
+    With --epochs, it does so without and with augmentation. With --grid, it only extracts. With --config, it does what
+    the tables of those files need, each thing once. Finished work is not done again.
 
     Example: gaussad run --data mvtec --backbone efficientnet-b4 --table 1 --table 3
 
@@ -118,7 +120,7 @@ def run(
 
     check_tables(table, style)
     names = canonical_names([name for value in backbone or () for name in split_names(value) or ()])
-    overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only, depth)
+    overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only, depth, grid)
     experiment = _experiment(ctx, overrides)
     setup = Setup(
         data=data,
@@ -184,6 +186,8 @@ def _run_experiment(
     progress = execute(stages, setup, note)
     if show_plan:
         note(show_times(progress.took))
+    if all(isinstance(stage, ExtractionStage) for stage in stages):  # there are no results to show
+        return raise_problems(progress.problem)
     extracted = [network for stage in stages if isinstance(stage, ExtractionStage) for network in stage.networks]
     names = [network.backbone for network in extracted]
     only = None if experiment.tables else names

@@ -107,7 +107,7 @@ def of_extraction(category: OpenCategory, metrics: pd.DataFrame) -> ResultsManif
         for split, manifest in (("train", category.train), ("test", category.test))
     }
     extraction = category.extraction
-    recipe = dataclasses.asdict(extraction.recipe)
+    recipe = extraction.recipe.content
     records = {category.name: (Record(Origin(images, store.versions()), cells_of(metrics)),)}
     return ResultsManifest(
         extraction.dataset, extraction.recipe.backbone, extraction.recipe.key, recipe, KFOLD, records

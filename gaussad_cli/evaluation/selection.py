@@ -13,7 +13,11 @@ from gaussad_cli.extraction.store import FULL_DEPTH, Extraction, depth_of, find_
 
 @dataclass(frozen=True)
 class Selection:
-    """The options of `fit` and `evaluate` that choose cached features; see their help."""
+    """The options of `fit` and `evaluate` that choose cached features; see their help.
+
+    Features of places are never chosen for features averaged over the image, nor the other way round: with a `grid` of
+    0, only averaged features are; with None, those of any grid; with a number, those of that many places per side.
+    """
 
     backbone: str
     cache: Path
@@ -23,6 +27,7 @@ class Selection:
     padding: str | None = None
     key: str | None = None
     epochs: int | None = None
+    grid: int | None = 0
 
 
 def select_extraction(selection: Selection) -> Extraction:
@@ -35,22 +40,33 @@ def select_extraction(selection: Selection) -> Extraction:
     """
     backbone, cache, key = selection.backbone, selection.cache, selection.key
     found = find_extractions(cache, backbone, selection.dataset)
-    left = [e for e in found if selection.padding in (None, e.recipe.padding) and e.folder.name.startswith(key or "")]
+    alike = [e for e in found if _is_of_grid(e, selection.grid)]
+    left = [e for e in alike if selection.padding in (None, e.recipe.padding) and e.folder.name.startswith(key or "")]
     if selection.epochs is not None or key is None:
         left = [e for e in left if e.recipe.epochs == (selection.epochs or 0)]
     if len(left) == 1:
         return left[0]
     if left:
         raise UserError(_several(left))
+    how = "" if selection.grid == 0 else f" --grid {selection.grid or 28}"
     if found:
-        raise UserError(f"no {backbone} features with these options in {cache}. Available: {_listed(found)}.")
+        remedy = "" if alike else f" Run first: gaussad extract{how} --data DIR --backbone {backbone} --cache {cache}"
+        what = f"no {backbone} features {'with these options' if alike else _KINDS[selection.grid == 0]} in {cache}"
+        raise UserError(f"{what}. Available: {_listed(found)}.{remedy}")
     known = backbone in BACKBONES or backbone.startswith(TIMM)
     hint = "" if known else f" gaussad knows no backbone '{backbone}'.{did_you_mean(backbone, BACKBONES)}"
     of = f" of dataset '{selection.dataset}'" if selection.dataset else ""
     raise UserError(
         f"no features by {backbone}{of} in {cache}.{hint} "
-        f"Run first: gaussad extract --data DIR --backbone {backbone} --cache {cache}"
+        f"Run first: gaussad extract{how} --data DIR --backbone {backbone} --cache {cache}"
     )
+
+
+_KINDS = {True: "averaged over the image", False: "of places"}  # by whether the former are wanted
+
+
+def _is_of_grid(extraction: Extraction, grid: int | None) -> bool:
+    return extraction.recipe.grid > 0 if grid is None else extraction.recipe.grid == grid
 
 
 def select_categories(extraction: Extraction, chosen: Sequence[str] | None) -> list[str]:
@@ -75,6 +91,7 @@ def _several(found: Sequence[Extraction]) -> str:
     choices = (
         ("--dataset", {e.dataset for e in found}),
         ("--padding", {e.recipe.padding for e in found}),
+        ("--grid", {str(e.recipe.grid) for e in found}),
         ("--key", {e.folder.name for e in found}),
     )
     option, values = next((option, values) for option, values in choices if len(values) > 1)
@@ -84,7 +101,7 @@ def _several(found: Sequence[Extraction]) -> str:
 def _listed(found: Sequence[Extraction]) -> str:
     return "; ".join(
         f"{e.dataset}, weights {e.recipe.weights}, padding {e.recipe.padding}, engine {e.recipe.engine} "
-        f"{e.recipe.precision}, epochs {_epochs(e)}{_depth(e)}, key {e.folder.name}"
+        f"{e.recipe.precision}, epochs {_epochs(e)}{_depth(e)}{_grid(e)}, key {e.folder.name}"
         for e in found
     )
 
@@ -95,6 +112,10 @@ def _depth(extraction: Extraction) -> str:
     except ValueError:  # of features made elsewhere
         return ""
     return "" if depth == FULL_DEPTH else f", depth {depth}"
+
+
+def _grid(extraction: Extraction) -> str:
+    return f", grid {extraction.recipe.grid}" if extraction.recipe.grid else ""
 
 
 def _epochs(extraction: Extraction) -> str:

@@ -53,8 +53,8 @@ class Step:
     ----------
     backbone : names; an autoencoder needs none
     epochs : numbers of augmented epochs, 0 for the images as they are; None if the file does not say
-    levels, weights, padding, moments_only : options of `gaussad extract`
-    score : which scores to evaluate
+    levels, weights, padding, moments_only, grid : options of `gaussad extract`
+    score : which scores to evaluate; none with a grid, since all of them work on averaged features
     threshold : how to calibrate the Mahalanobis distance of all features
     train : which comparator to train, or "" to extract features
     fresh, size, max_epochs : options of `gaussad train`
@@ -66,6 +66,7 @@ class Step:
     weights: _Maybe[Path] = None
     padding: _Maybe[_Name] = None
     moments_only: StrictBool = False
+    grid: _Number = 0
     score: _Several[Score] = (PAPER,)
     threshold: _Several[_Name] = ()
     train: Literal["classifier", "autoencoder", ""] = ""
@@ -109,6 +110,7 @@ class Overrides:
     padding: str | None = None
     moments_only: bool = False
     depth: int | None = None
+    grid: int = 0
 
 
 def read_experiments(paths: Sequence[Path], options: Collection[str]) -> Experiment:
@@ -140,7 +142,8 @@ def override(steps: Sequence[Step], by: Overrides) -> list[Step]:
     Raises
     ------
     UserError
-        If weights are given for a backbone that no step has, or without a name although there are several backbones.
+        If weights are given for a backbone that no step has, or without a name although there are several backbones, or
+        a step with a grid has scores, or trains.
     """
     kept = [step for written in steps if (step := _override(written, by)) is not None]
     backbones = {name for step in kept for name in step.backbone}
@@ -151,7 +154,18 @@ def override(steps: Sequence[Step], by: Overrides) -> list[Step]:
     for name in by.weights:
         if name and name not in backbones:
             raise UserError(f"--weights {name}=...: no step has this backbone, only {', '.join(sorted(backbones))}.")
+    for step in kept:
+        _check_grid(step)
     return list(dict.fromkeys(kept))
+
+
+def _check_grid(step: Step) -> None:
+    if step.grid and (step.train or step.score or step.threshold):
+        what = f"train: {step.train}" if step.train else f"score: {', '.join(step.score) or 'threshold'}"
+        raise UserError(
+            f"a grid of {step.grid} keeps the features of places, and '{what}' works on averaged ones: leave the grid "
+            "out, or write 'score: []' in the step, which then only extracts."
+        )
 
 
 def _override(step: Step, by: Overrides) -> Step | None:
@@ -172,6 +186,7 @@ def _override(step: Step, by: Overrides) -> Step | None:
         levels=by.levels or step.levels,
         padding=by.padding or step.padding,
         moments_only=by.moments_only or step.moments_only,
+        grid=by.grid or step.grid,
     )
 
 

@@ -16,6 +16,7 @@ FLOAT32, FLOAT64 = 4, 8  # bytes
 # Extraction with the onnx engine on both cores (docs/speed.md).
 MACS_PER_SECOND = 40e9  # multiply-adds; EfficientNet-B4 and Lite0 agree within a third
 VIEWS_PER_SECOND = 1100.0  # decoded, augmented, resized
+STORED_PER_SECOND = 100e6  # bytes of features: hashed and written as shards, then read, hashed and written as a level
 
 # The fit on one core. A decomposition of (n, D) costs n * D * min(n, D), plus n * D, which matters if D is small.
 SVD_PER_SECOND, SVD_VALUES_PER_SECOND = 2.5e9, 10e6

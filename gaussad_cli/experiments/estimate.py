@@ -15,7 +15,13 @@ from gaussad_cli.datasets.index import Category
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.scorings import PAPER_SCORINGS
 from gaussad_cli.experiments.config import PAPER
-from gaussad_cli.experiments.cost import evaluation_seconds, extraction_seconds, feature_bytes, spectra_bytes
+from gaussad_cli.experiments.cost import (
+    STORED_PER_SECOND,
+    evaluation_seconds,
+    extraction_seconds,
+    feature_bytes,
+    spectra_bytes,
+)
 from gaussad_cli.experiments.plan import EvaluationStage, ExtractionStage, Stage, TrainingStage
 from gaussad_cli.extraction.store import find_extractions, read_manifest
 
@@ -69,15 +75,18 @@ def _estimate_extraction(stage: ExtractionStage, categories: Sequence[Category],
             views = sum(len(c.train) * epochs if epochs else len(c.train) + len(c.test) for c in left)
             share = views / ((train * epochs if epochs else plain) or 1)
             rows = train if epochs else plain
-            size += round(share * feature_bytes(rows, epochs, dims))
-            size += sum(spectra_bytes(len(category.train), epochs, dims) for category in left)
-            seconds += extraction_seconds(views, macs)
+            features = round(share * feature_bytes(rows, epochs, dims))
+            fitted = 0 if choice.grid else sum(spectra_bytes(len(category.train), epochs, dims) for category in left)
+            size += features + fitted
+            seconds += extraction_seconds(views, macs) + features / STORED_PER_SECOND
             passes += views
     return Estimate(str(stage), f"{passes} images and views" if passes else "nothing left", seconds, size)
 
 
 def _dims(choice: LevelChoice) -> tuple[int, ...]:
-    return tuple(choice.backbone.dims[level - 1] for level in choice.levels)
+    """Return the D of each chosen level's features: its channels, at every place if there is a grid."""
+    places = choice.grid**2 or 1
+    return tuple(places * choice.backbone.dims[level - 1] for level in choice.levels)
 
 
 @cache_results
@@ -91,7 +100,8 @@ def _done(choice: LevelChoice, cache: Path, dataset: str, epochs: int) -> set[st
     done: set[str] = set()
     with suppress(UserError):
         for found in find_extractions(cache, choice.backbone.name, dataset):
-            if found.recipe.epochs == epochs and found.recipe.padding == choice.padding:
+            recipe = found.recipe
+            if (recipe.epochs, recipe.padding, recipe.grid) == (epochs, choice.padding, choice.grid):
                 levels = {name: set(read_manifest(found.split(name, "train")).levels) for name in found.categories()}
                 done |= {name for name, extracted in levels.items() if extracted >= set(choice.levels)}
     return done

@@ -93,8 +93,15 @@ def check(stages: Sequence[Stage]) -> None:
             check_network(network)
         if isinstance(stage, EvaluationStage):
             choose_methods(stage.thresholds)
-        if isinstance(stage, ExtractionStage) and stage.moments_only and not any(stage.epochs):
-            raise UserError("--moments-only needs --epochs: features of the original images are always kept.")
+        if isinstance(stage, ExtractionStage) and stage.moments_only:
+            _check_moments_only(stage)
+
+
+def _check_moments_only(stage: ExtractionStage) -> None:
+    if not any(stage.epochs):
+        raise UserError("--moments-only needs --epochs: features of the original images are always kept.")
+    if any(network.grid for network in stage.networks):
+        raise UserError("--moments-only keeps the spectra of averaged features: leave it out with --grid.")
 
 
 def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object]) -> Progress:

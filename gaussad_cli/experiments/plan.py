@@ -31,7 +31,8 @@ class ExtractionStage:
     def __str__(self) -> str:
         names = [network.backbone for network in self.networks]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        return f"extract {', '.join(names[:_SHOWN])}{more}"
+        grid = self.networks[0].grid
+        return f"extract {', '.join(names[:_SHOWN])}{more}{f', {grid} x {grid} places' if grid else ''}"
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,14 @@ def plan_stages(steps: Sequence[Step], overrides: Overrides, verify: bool = True
     by_network: dict[_Variant, list[Step]] = {}
     for step in steps:
         for backbone in () if step.train else step.backbone:
-            variant = backbone, weights_of(step, backbone, overrides), step.padding
+            variant = backbone, weights_of(step, backbone, overrides), step.padding, step.grid
             by_network.setdefault(variant, []).append(step)
     # Networks that differ only in their backbones share one reading of the files.
     together: dict[tuple[object, ...], list[tuple[NetworkOptions, list[Step]]]] = {}
-    for (backbone, weights, padding), of_network in by_network.items():
+    for (backbone, weights, padding, grid), of_network in by_network.items():
         levels = _union(step.levels for step in of_network)
-        network = NetworkOptions(backbone, levels, weights, padding, verify, overrides.depth)
-        alike = weights, padding, network.levels, _epochs(of_network), _moments_only(of_network)
+        network = NetworkOptions(backbone, levels, weights, padding, verify, overrides.depth, grid)
+        alike = weights, padding, grid, network.levels, _epochs(of_network), _moments_only(of_network)
         together.setdefault(alike, []).append((network, of_network))
     stages: list[Stage] = []
     for group in together.values():
@@ -112,7 +113,7 @@ def plan_stages(steps: Sequence[Step], overrides: Overrides, verify: bool = True
     return [*stages, *dict.fromkeys(trainings)]
 
 
-_Variant = tuple[str, Path | None, str | None]  # backbone, weights, padding
+_Variant = tuple[str, Path | None, str | None, int]  # backbone, weights, padding, grid
 
 
 def _epochs(steps: Sequence[Step]) -> tuple[int, ...]:
@@ -133,7 +134,7 @@ def _evaluations(steps: Sequence[Step], network: NetworkOptions) -> list[Evaluat
     """Combine the scores that steps ask for at the same levels and epochs of a network."""
     by_features: dict[tuple[str | None, int], list[Step]] = {}
     for step in steps:
-        for epochs in step.epochs or (0,):
+        for epochs in (step.epochs or (0,)) if step.score else ():
             by_features.setdefault((step.levels, epochs), []).append(step)
     return [
         EvaluationStage(
@@ -156,5 +157,7 @@ def _trainings(step: Step, overrides: Overrides, verify: bool) -> list[TrainingS
 
 
 def one_step(overrides: Overrides) -> Step:
-    """Return the step of a run without an experiment file: the paper's scores, with thresholds."""
+    """Return the step of a run without an experiment file: the paper's scores, with thresholds; with a grid, none."""
+    if overrides.grid:
+        return Step(overrides.backbone, score=())
     return Step(overrides.backbone, score=(PAPER,), threshold=("all",))

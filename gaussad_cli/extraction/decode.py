@@ -99,6 +99,24 @@ def decode_pixels(content: bytes, path: Path, depth: int = FULL_DEPTH) -> NDArra
     return _decode(content, path, depth).pixels
 
 
+def read_shape(path: Path) -> tuple[int, int]:
+    """Return the (H, W) of an image's pixels by this module's rule; the pixels of a square are not decoded for it.
+
+    Raises
+    ------
+    ImageError
+        If the file cannot be read.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width != height:  # it may have to be turned
+                width, height = _upright(image).size
+            return height, width
+    except Exception as error:  # Pillow's decoders raise almost anything on a damaged file
+        raise ImageError(f"cannot read the image {path} ({error}): {_REMEDY}") from None
+
+
 @dataclass(frozen=True)
 class _Decoded:
     """Pixels by the rule, and whether their file has 16 bits, and frames besides the first."""

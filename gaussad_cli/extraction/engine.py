@@ -1,4 +1,4 @@
-"""Engines turn batches of 8-bit squares into pooled level features; here, engine, device and precision are chosen."""
+"""Engines turn batches of 8-bit squares into level features; here, engine, device and precision are chosen."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Engine(Protocol):
         ...
 
     def run(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
-        """Return level -> (N, D) float32 for images (N, size, size, 3) uint8 RGB."""
+        """Return level -> (N, D) float32 for images (N, size, size, 3) uint8 RGB; see `LevelNetwork` for D."""
         ...
 
 

@@ -187,6 +187,7 @@ def _target(options: NetworkOptions, choice: EngineChoice, cache: Path) -> Targe
         preprocessing=preprocessing(options.depth),
         engine=choice.engine,
         precision=choice.precision,
+        grid=network.grid,
     )
     return Target(engine, recipe)
 

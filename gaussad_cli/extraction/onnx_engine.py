@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU. The graph takes 8-bit images and gives the pooled features; batch norm is folded.
+"""ONNX Runtime on the CPU. The graph takes 8-bit images and gives the features; batch norm is folded.
 
 Images run singly, several at a time on one thread each: on a CPU that is faster than larger batches, whose activations
 leave the caches, and an image's features do not depend on its neighbours, to the bit.
@@ -72,7 +72,8 @@ def load_graph(network: ResolvedNetwork, cache: Path) -> bytes:
     backbone = network.backbone
     takes = [network.padding, backbone.input_size, backbone.mean, backbone.std, network.levels]
     made_by = [torch.__version__, timm.__version__, EXPORT_VERSION]
-    key = digest([backbone.name, network.checkpoint.sha256, *takes, *made_by])[:16]
+    grid = [network.grid] if network.grid else []  # graphs without one keep their names
+    key = digest([backbone.name, network.checkpoint.sha256, *takes, *made_by, *grid])[:16]
     for path in (cache / GRAPHS).glob(f"{key}-*.onnx"):
         with suppress(OSError):
             content = path.read_bytes()

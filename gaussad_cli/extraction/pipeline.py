@@ -25,6 +25,7 @@ from gaussad_cli.extraction import store
 from gaussad_cli.extraction.augment import Augmentation, Augmenter
 from gaussad_cli.extraction.decode import Squares, read_squares
 from gaussad_cli.extraction.engine import Engine
+from gaussad_cli.extraction.masks import keep_masks
 from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.files import sha256_of
 from gaussad_cli.lookahead import look_ahead
@@ -124,11 +125,20 @@ class Extractor:
         for plan in plans:
             self._keep_whole_shards(plan, images, views, hashes, advance)
         done = self._run(_work(plans, views, self.batch_size), augmenter, hashes, advance)
+        if split == "test":  # before the manifests: a split that has one is complete
+            self._keep_masks(category, _entries(images, hashes))
         for plan in plans:
             recipe, entries = plan.target.recipe, _entries(images, hashes)
             manifest = store.Manifest(self.dataset, category.name, split, recipe, entries, plan.whole, rules)
             store.join_shards(plan.folder, manifest, list(plan.shards.values()))
         return done
+
+    def _keep_masks(self, category: Category, entries: Sequence[store.ImageEntry]) -> None:
+        """Keep the test images' masks beside their features of places; averaged features show no place."""
+        for target in self.targets:
+            if target.recipe.grid:
+                folder = store.split_folder(self.cache, self.dataset, target.recipe, category.name, "test")
+                keep_masks(folder, category.test, entries)
 
     def _keep_whole_shards(
         self,

@@ -1,8 +1,9 @@
 """The feature cache; only this module writes and reads it.
 
 Features are in ``<cache>/<dataset>/<backbone>/<key>/<category>/{train,test}/level_<k>.npy`` with a ``manifest.json``,
-spectra in ``<category>/spectra/level_<k>.npz``. `key` is a hash of everything that changes the numbers. The manifest is
-written last: a split that has one is complete. No file is ever unpickled.
+spectra in ``<category>/spectra/level_<k>.npz``, masks beside features of places in ``<category>/test/masks.npz``. `key`
+is a hash of everything that changes the numbers. The manifest is written last: a split that has one is complete. No
+file is ever unpickled.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class Recipe:
     engine, precision : what computed the features
     epochs : number of augmented epochs, 0 for the original images
     augmentation, seed : name of the rules, and the seed; used only with epochs
+    grid : places per side; 0 for features averaged over the whole image
     """
 
     backbone: str
@@ -79,11 +81,20 @@ class Recipe:
     epochs: int = 0
     augmentation: str = ""
     seed: int = 0
+    grid: int = 0
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The recipe as manifests hold it; that of averaged features is the same as before there were grids."""
+        content = dataclasses.asdict(self)
+        if not self.grid:
+            del content["grid"]
+        return content
 
     @property
     def key(self) -> str:
         """The recipe's folder name in the cache, 16 hexadecimal digits."""
-        content = {**dataclasses.asdict(self), "weights": None}
+        content = {**self.content, "weights": None}
         if not self.epochs:
             del content["augmentation"], content["seed"]
         return digest(content)[:16]
@@ -217,7 +228,8 @@ def _write_levels(
 
 
 def _write_manifest(folder: Path, manifest: Manifest, scratch: Path | None = None) -> Manifest:
-    content = {"schema": SCHEMA, **dataclasses.asdict(manifest), "versions": versions()}
+    own = {"recipe": manifest.recipe.content, "versions": versions()}
+    content = {"schema": SCHEMA, **dataclasses.asdict(manifest), **own}
     write_json(folder / MANIFEST, sealed(content), scratch)
     return manifest
 
@@ -401,6 +413,10 @@ def _check_shape(values: NDArray[Any], manifest: Manifest, where: str) -> None:
         raise UserError(
             f"{where}: features must be ({expected}, D) float32, a row per image, not {values.dtype} {values.shape}."
         )
+    if (grid := manifest.recipe.grid) and values.shape[-1] % grid**2:
+        raise UserError(
+            f"{where}: D = {values.shape[-1]} is no multiple of {grid**2}, and the recipe has {grid} x {grid} places."
+        )
 
 
 def check_finite(values: NDArray[Any], manifest: Manifest, where: str) -> None:
@@ -517,7 +533,84 @@ def _member(level: int) -> str:
     return f"level_{level}"
 
 
-# --- named arrays: shards and fitted spectra ---
+# --- masks of the test images ---
+
+MASKS = "masks.npz"  # beside the features of places of a test split, if the data set has masks
+Mask = NDArray[np.bool_]
+
+
+def write_masks(folder: Path, images: Sequence[ImageEntry], masks: Sequence[Mask | None], origins: list[str]) -> None:
+    """Write the masks (H, W) of a test split's images, as bits; None for an image whose defect has no mask.
+
+    Parameters
+    ----------
+    origins : SHA-256 of each image's mask file, "" if it has none
+
+    Raises
+    ------
+    UserError
+        If the folder cannot be written.
+    """
+    of_images = {"shapes": np.array([(0, 0) if mask is None else mask.shape for mask in masks], np.int64)}
+    bits = np.concatenate([np.zeros(0, np.uint8), *(np.packbits(mask) for mask in masks if mask is not None)])
+    write_arrays(folder / MASKS, {**_named(images, origins), **of_images, "bits": bits})
+
+
+def has_masks(folder: Path, images: Sequence[ImageEntry], origins: list[str]) -> bool:
+    """Whether the masks of exactly these images and mask files are there, undamaged."""
+    arrays = read_arrays(folder / MASKS)
+    return arrays is not None and all(
+        name in arrays and np.array_equal(arrays[name], values) for name, values in _named(images, origins).items()
+    )
+
+
+def read_masks(folder: Path, manifest: Manifest) -> list[Mask | None] | None:
+    """Read the masks of a test split.
+
+    Returns
+    -------
+    A mask (H, W) for each image of the manifest, at the image's own size: all False for a normal image, None for an
+    anomalous image that has no mask. None in place of the list: the data set has no masks.
+
+    Raises
+    ------
+    UserError
+        If the masks are damaged, or of other images.
+    """
+    path = folder / MASKS
+    if not path.exists():
+        return None
+    arrays = read_arrays(path)
+    if arrays is None:
+        raise UserError(f"{path} is damaged. {_rebuild(folder)}")
+    try:
+        is_ours = all(np.array_equal(arrays[name], values) for name, values in _named(manifest.images).items())
+        masks = list(_unpack(arrays["bits"], arrays["shapes"].tolist()))
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path} does not hold masks ({error}). {_rebuild(folder)}") from None
+    if not is_ours or len(masks) != len(manifest.images):
+        raise UserError(f"{path} holds masks of other images than {folder / MANIFEST}. {_rebuild(folder)}")
+    return masks
+
+
+def _named(images: Sequence[ImageEntry], origins: list[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Return the arrays that say which images, and mask files if they are given, the masks are of."""
+    named = {"names": np.array([image.name for image in images]), "images": np.array([i.sha256 for i in images])}
+    return named if origins is None else {**named, "origins": np.array(origins)}
+
+
+def _unpack(bits: NDArray[np.uint8], shapes: Iterable[tuple[int, int]]) -> Iterator[Mask | None]:
+    start = 0
+    for height, width in shapes:
+        stop = start + -(-height * width // 8)  # whole bytes
+        if stop > len(bits):  # NumPy would take the missing ones for zeros
+            raise ValueError("bits are missing")
+        mask = np.unpackbits(bits[start:stop], count=height * width).reshape(height, width).astype(bool)
+        yield mask if mask.size else None
+        start = stop
+
+
+# --- named arrays: shards, masks and fitted spectra ---
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

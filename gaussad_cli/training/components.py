@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gaussad_cli.datasets.images import MASKS, problem_with
-from gaussad_cli.datasets.index import NORMAL, Category, ImageFile
-from gaussad_cli.errors import ImageError, UserError
-from gaussad_cli.extraction.decode import decode_pixels
+from gaussad_cli.datasets.index import NORMAL, Category
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.masks import mask_path, read_mask
 
 _NEIGHBOURS = 8
-_MASKED = 128  # a mask's pixels from this value on are anomalous; MVTec's are 0 or 255
 
 
 def largest_component(mask: NDArray[np.bool_]) -> int:
@@ -98,30 +95,3 @@ def smallest_anomaly(category: Category) -> float | None:
     if not any(mask.any() for mask in masks):
         raise UserError(f"all {len(masks)} masks of category '{category.name}' are empty: check {paths[0]}.")
     return smallest_size(masks)
-
-
-def mask_path(image: ImageFile) -> Path:
-    """Return the path of a test image's mask: ``<category>/ground_truth/<defect>/<stem>_mask.png``.
-
-    The masks of images in nested folders lie in nested folders of the same names.
-    """
-    _, *folders, _ = PurePosixPath(image.name).parts
-    category = image.path.parents[len(folders) + 1]
-    return category.joinpath(MASKS, *folders, f"{image.path.stem}_mask.png")
-
-
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a mask (H, W) at its own size.
-
-    Raises
-    ------
-    ImageError
-        If the file cannot be read.
-    """
-    try:
-        if problem := problem_with(path):
-            raise ImageError(f"cannot read the mask {path}: {problem}.")
-        pixels = decode_pixels(path.read_bytes(), path)
-    except OSError as error:
-        raise ImageError(f"cannot read the mask {path}: {error.strerror}.") from None
-    return (pixels if pixels.ndim == 2 else pixels.max(axis=2)) >= _MASKED

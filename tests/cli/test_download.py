@@ -10,7 +10,7 @@ from PIL import Image
 
 from gaussad_cli.datasets import download as downloads
 from gaussad_cli.datasets.index import find_categories
-from gaussad_cli.training.components import read_mask
+from gaussad_cli.extraction.masks import read_mask
 from tests.conftest import assert_user_error
 from tests.datasets.packing import BTAD, MVTEC, PIXEL, VISA, png, tar, zipped
 

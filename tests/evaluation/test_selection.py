@@ -20,7 +20,7 @@ def write(cache, recipe, dataset="mvtec", categories=("knob",)):
             image = store.ImageEntry(f"{split}/good/0.png", "good", "0" * 64)
             folder = store.split_folder(cache, dataset, of_split, name, split)
             manifest = store.Manifest(dataset, name, split, of_split, (image,), {})
-            store.write_features(folder, manifest, {1: np.zeros((*manifest.rows, 1), np.float32)})
+            store.write_features(folder, manifest, {1: np.zeros((*manifest.rows, recipe.grid**2 or 1), np.float32)})
 
 
 def select(cache, **options):
@@ -127,6 +127,57 @@ def test_a_key_with_other_epochs_fits_nothing(tmp_path):
     write(tmp_path, AUGMENTED)
     with pytest.raises(UserError, match=r"epochs 100 \(seed 0, augmentation mvtec\)"):
         select(tmp_path, key=AUGMENTED.key, epochs=0)
+
+
+PLACES = dataclasses.replace(PAPER, grid=1)
+
+
+def test_averaged_features_are_chosen_though_there_are_places(tmp_path):
+    write(tmp_path, PAPER)
+    write(tmp_path, PLACES)
+    assert select(tmp_path).recipe == PAPER
+
+
+def test_places_are_chosen_where_they_are_asked_for(tmp_path):
+    write(tmp_path, PAPER)
+    write(tmp_path, PLACES)
+    assert select(tmp_path, grid=None).recipe == PLACES
+    assert select(tmp_path, grid=1).recipe == PLACES
+
+
+@pytest.mark.parametrize("options", [{}, {"key": PLACES.key}])
+def test_places_never_stand_for_averaged_features(tmp_path, options):
+    write(tmp_path, PLACES)
+    message = "features averaged over the image in .*grid 1, key .* Run first: gaussad extract --data"
+    with pytest.raises(UserError, match=message):
+        select(tmp_path, **options)
+
+
+@pytest.mark.parametrize(("grid", "wanted"), [(None, 28), (14, 14)])
+def test_averaged_features_never_stand_for_places(tmp_path, grid, wanted):
+    write(tmp_path, PAPER)
+    message = f"features of places in .* Run first: gaussad extract --grid {wanted} --data"
+    with pytest.raises(UserError, match=message):
+        select(tmp_path, grid=grid)
+
+
+def test_the_key_of_averaged_features_does_not_choose_places(tmp_path):
+    write(tmp_path, PAPER)
+    write(tmp_path, PLACES)
+    with pytest.raises(UserError, match="no efficientnet-b4 features with these options"):
+        select(tmp_path, key=PLACES.key)
+
+
+def test_several_grids_are_told_apart_by_the_option(tmp_path):
+    write(tmp_path, PLACES)
+    write(tmp_path, dataclasses.replace(PLACES, grid=2))
+    with pytest.raises(UserError, match="Choose with --grid 1 or 2"):
+        select(tmp_path, grid=None)
+
+
+def test_an_empty_cache_says_how_to_extract_places(tmp_path):
+    with pytest.raises(UserError, match="Run first: gaussad extract --grid 28 --data DIR"):
+        select(tmp_path, grid=None)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
+import numpy as np
+import pytest
+
 from gaussad_cli.datasets.index import Category, ImageFile
+from gaussad_cli.errors import UserError
 from gaussad_cli.experiments.config import Overrides, Step, override, read_experiments
 from gaussad_cli.experiments.estimate import estimate
 from gaussad_cli.experiments.plan import EvaluationStage, ExtractionStage, TrainingStage, plan_stages
+from gaussad_cli.extraction import store
 from tests.conftest import ROOT
 
 
@@ -57,6 +62,36 @@ def test_all_tables_together_train_every_comparator_once():
     assert [(stage.epochs, stage.scores) for stage in b4] == [(0, ("paper",)), (100, ("paper", "ocsvm"))]
 
 
+def test_places_are_extracted_apart_from_averaged_features_of_the_same_network():
+    stages = plan([Step(("a", "b"), (0,)), Step(("a", "b"), (0,), grid=28, score=())])
+    extractions = [stage for stage in stages if isinstance(stage, ExtractionStage)]
+    assert [(names(stage), stage.networks[0].grid) for stage in extractions] == [("a b", 0), ("a b", 28)]
+    assert str(extractions[1]) == "extract a, b, 28 x 28 places"
+    assert all(stage.network.grid == 0 for stage in stages if isinstance(stage, EvaluationStage))
+
+
+def test_an_estimate_counts_the_bytes_of_every_place_and_what_is_done(tmp_path):
+    (stage,) = plan([Step(("efficientnet-lite0",), (0,), grid=28, score=())])
+    pooled, *_ = plan([Step(("efficientnet-lite0",), (0,), levels="3-6")])
+    found = estimate(stage, [category(10, 5)], tmp_path, "d")
+    assert found.bytes == 15 * 28 * 28 * (24 + 40 + 80 + 112) * 4
+    assert found.seconds > estimate(pooled, [category(10, 5)], tmp_path, "d").seconds
+    write_places(tmp_path, grid=14)
+    assert estimate(stage, [category(10, 5)], tmp_path, "d") == found
+    write_places(tmp_path, grid=28)
+    assert estimate(stage, [category(10, 5)], tmp_path, "d").work == "nothing left"
+    assert estimate(pooled, [category(10, 5)], tmp_path, "d").work == "15 images and views"
+
+
+def write_places(cache, grid):
+    recipe = store.Recipe("efficientnet-lite0", 9, "w", "", "tf", 224, grid=grid)
+    for split in ("train", "test"):
+        images = (store.ImageEntry(f"{split}/good/0.png", "good", ""),)
+        manifest = store.Manifest("d", "knob", split, recipe, images, {})
+        features = {level: np.zeros((1, grid**2), np.float32) for level in (3, 4, 5, 6)}
+        store.write_features(store.split_folder(cache, "d", recipe, "knob", split), manifest, features)
+
+
 def category(n_train, n_test):
     images = [ImageFile(f"{i}.png", "good", ROOT) for i in range(n_train + n_test)]
     return Category("knob", tuple(images[:n_train]), tuple(images[n_train:]))
@@ -70,3 +105,9 @@ def test_an_estimate_grows_with_views(tmp_path):
     assert many.work == "125 images and views"
     assert 4 < many.seconds / few.seconds < 6
     assert many.bytes > few.bytes > 0
+
+
+@pytest.mark.parametrize("step", [Step(("a",), (0,)), Step(("a",), (0,), score=(), threshold=("all",))])
+def test_scores_of_averaged_features_are_refused_with_a_grid(step):
+    with pytest.raises(UserError, match=r"a grid of 28 keeps the features of places, .*or write 'score: \[\]'"):
+        plan([step], grid=28)

@@ -131,6 +131,39 @@ def test_folding_leaves_no_batch_norm_and_the_same_features(name):
             )
 
 
+# --- places ---
+
+
+def test_both_engines_give_the_same_places_whose_means_are_the_pooled_features(tmp_path, noise):
+    """The maps of levels 3 to 6 have 56, 28, 14 and 14 pixels per side: all ratios to 28 leave the mean as it is."""
+    squares, places, pooled = squares_of(noise, 224), {}, {}
+    for choice in CPU:
+        for grid, found in ((28, places), (0, pooled)):
+            network = resolve(NetworkOptions("efficientnet-lite0", "3-6", grid=grid))
+            found[choice.engine] = build_engine(choice, network, tmp_path).run(squares)
+    assert {level: values.shape for level, values in places["onnx"].items()} == {
+        level: (3, 28 * 28 * channels) for level, channels in ((3, 24), (4, 40), (5, 80), (6, 112))
+    }
+    assert difference(places["onnx"], places["torch"]) < TOLERANCE
+    for engine, by_level in places.items():
+        means = {level: values.reshape(3, 784, -1).mean(axis=1) for level, values in by_level.items()}
+        assert difference(means, pooled[engine]) < TOLERANCE
+    assert len(list((tmp_path / GRAPHS).iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["timm:test_vit", "resnet-18"])
+def test_the_places_of_other_networks_are_the_same_by_both_engines(tmp_path, noise, name):
+    backbone = find_backbone(name)
+    torch.manual_seed(0)
+    checkpoint = Checkpoint("random", Path("random"), "0" * 64, create_model(backbone).state_dict())
+    resolved = ResolvedNetwork(backbone, backbone.paddings[0], (1, 2), checkpoint, grid=9)
+    onnx, torchs = (
+        build_engine(choice, resolved, tmp_path).run(squares_of(noise, backbone.input_size)) for choice in CPU
+    )
+    assert onnx[2].shape == (3, 81 * backbone.dims[1])
+    assert difference(onnx, torchs) < TOLERANCE
+
+
 # --- ONNX Runtime ---
 
 

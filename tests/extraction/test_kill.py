@@ -70,6 +70,34 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes_and_does_nothing_t
     assert files(cache) == files(tmp_path / "whole")
 
 
+def test_a_killed_extraction_of_places_ends_with_the_same_bytes_and_masks(tmp_path, data, processes):
+    for image in (data / "knob/test/bad").iterdir():
+        mask = np.zeros((16, 16), np.uint8)
+        mask[: int(image.stem)] = 255
+        path = data / "knob/ground_truth/bad" / f"{image.stem}_mask.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(path)
+    toy.work(data, tmp_path / "whole", tmp_path / "whole.log", places=True)
+    rng = random.Random(0)
+    cache, killed = tmp_path / "cache", 0
+    for kill in range(30):
+        ready = processes.Event()
+        worker = processes.Process(target=toy.killable_work, args=(ready, data, cache, tmp_path / "log", True))
+        worker.start()
+        assert ready.wait(60)
+        if kill < 8:
+            time.sleep(rng.uniform(0.1, 0.3))
+            worker.kill()
+        worker.join()
+        if worker.exitcode == 0:
+            break
+        killed += 1
+    assert worker.exitcode == 0
+    assert killed >= 3
+    assert files(cache) == files(tmp_path / "whole")
+    assert store.split_folder(Path(), "toy", toy.PLACES, "knob", "test") / store.MASKS in files(cache)
+
+
 def test_a_kill_while_the_splits_files_are_written_leaves_nothing_behind(tmp_path, data, monkeypatch):
     """Stop where a level file has its temporary name: the next run ends with the same bytes and no other file."""
     toy.work(data, tmp_path / "whole", tmp_path / "log")

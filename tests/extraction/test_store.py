@@ -13,6 +13,7 @@ from gaussad_cli.files import sha256_of
 from tests.conftest import ROOT
 
 RECIPE = store.Recipe("net", 2, "net-1234", "a" * 64, "native", 32)
+LITE0 = store.Recipe("efficientnet-lite0", 9, "w", "b" * 64, "tf", 224, engine="onnx")
 AUGMENTED = dataclasses.replace(RECIPE, epochs=3, augmentation="mvtec", seed=7)
 
 
@@ -58,9 +59,23 @@ def test_without_epochs_the_key_ignores_how_images_would_be_augmented():
 def test_the_keys_of_the_committed_results_are_those_of_their_recipes():
     contents = [json.loads(path.read_text()) for path in ROOT.glob("results/*/manifests/*.json")]
     fields = {field.name for field in dataclasses.fields(store.Recipe)}
-    extracted = [content for content in contents if set(content["recipe"]) == fields]
+    extracted = [content for content in contents if set(content["recipe"]) == fields - {"grid"}]
     assert extracted
     assert [store.Recipe(**content["recipe"]).key for content in extracted] == [c["key"] for c in extracted]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"),
+    [
+        (store.Recipe("efficientnet-b4", 9, "b4-1234", "a" * 64, "tf", 380), "02370f15ba89c944"),
+        (LITE0, "39e2eb9443543786"),
+        (dataclasses.replace(LITE0, epochs=100, augmentation="paper/1", seed=3), "2f3ca3db9d903e2d"),
+    ],
+)
+def test_averaged_features_have_the_keys_that_they_had_before_there_were_grids(recipe, key):
+    """The keys are those of the last commit whose recipes know no grid."""
+    assert recipe.key == key
+    assert "grid" not in recipe.content
 
 
 def test_a_plain_recipe_is_that_of_the_same_network_without_augmentation():
@@ -92,6 +107,30 @@ def test_a_manifest_names_the_versions_of_the_libraries(folder):
 def test_features_are_read_as_they_were_written(folder, recipe, shape):
     manifest = store.write_features(folder, manifest_of(recipe), {1: draw(*shape)})
     np.testing.assert_array_equal(store.read_features(folder, manifest, 1), draw(*shape))
+
+
+PLACES = dataclasses.replace(RECIPE, grid=3)
+
+
+@pytest.mark.parametrize("recipe", [PLACES, dataclasses.replace(PLACES, epochs=3, augmentation="mvtec")])
+def test_features_of_places_are_read_as_they_were_written(tmp_path, recipe):
+    manifest = manifest_of(recipe)
+    folder = store.split_folder(tmp_path, "d", recipe, "knob", "train")
+    store.write_features(folder, manifest, {1: draw(*manifest.rows, 9 * 2)})
+    read = store.read_manifest(folder)
+    assert read.recipe == recipe
+    np.testing.assert_array_equal(store.read_features(folder, read, 1), draw(*manifest.rows, 9 * 2))
+
+
+def test_large_features_of_places_are_a_memory_map(folder, monkeypatch):
+    manifest = store.write_features(folder, manifest_of(PLACES), {1: draw(5, 18)})
+    monkeypatch.setattr(store, "ON_DISK", 5 * 18 * 4)
+    assert isinstance(store.read_features(folder, manifest, 1), np.memmap)
+
+
+def test_features_that_are_no_multiple_of_the_places_are_not_written(folder):
+    with pytest.raises(UserError, match="level 1: D = 20 is no multiple of 9, and the recipe has 3 x 3 places"):
+        store.write_features(folder, manifest_of(PLACES), {1: draw(5, 20)})
 
 
 def test_a_level_file_is_what_numpy_would_save(folder):

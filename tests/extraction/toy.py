@@ -13,6 +13,7 @@ from gaussad_cli.extraction import pipeline, store
 from gaussad_cli.extraction.pipeline import Extractor, Target
 
 RECIPE = store.Recipe("toy", 2, "none", "0" * 64, "native", input_size=16)
+PLACES = store.Recipe("toy", 1, "none", "0" * 64, "native", input_size=16, grid=2)
 SHARD = 4
 
 
@@ -48,13 +49,25 @@ class SlowEngine(ToyEngine):
         return super().run(images)
 
 
-def work(data: Path, cache: Path, log: Path) -> None:
+class PlacesEngine(SlowEngine):
+    """Level 1: the mean colour at each of 2 x 2 places."""
+
+    levels = (1,)
+
+    def run(self, images):
+        super().run(images)
+        n, half = len(images), images.shape[1] // 2
+        return {1: images.astype(np.float32).reshape(n, 2, half, 2, half, 3).mean(axis=(2, 4)).reshape(n, -1)}
+
+
+def work(data: Path, cache: Path, log: Path, places: bool = False) -> None:
     pipeline.SHARD = SHARD
+    target = Target(PlacesEngine(log), PLACES) if places else Target(SlowEngine(log), RECIPE)
     for category in find_categories(data):
-        Extractor([Target(SlowEngine(log), RECIPE)], cache, "toy", batch_size=2)(category, lambda _: None)
+        Extractor([target], cache, "toy", batch_size=2)(category, lambda _: None)
 
 
-def killable_work(ready: Event, data: Path, cache: Path, log: Path) -> None:
+def killable_work(ready: Event, data: Path, cache: Path, log: Path, places: bool = False) -> None:
     """Work, after telling that it begins."""
     ready.set()
-    work(data, cache, log)
+    work(data, cache, log, places)

@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from scipy import ndimage
 
-from gaussad_cli.datasets.index import ImageFile, find_categories
+from gaussad_cli.datasets.index import find_categories
 from gaussad_cli.errors import ImageError, UserError
-from gaussad_cli.training.components import cca_score, largest_component, mask_path, smallest_anomaly
+from gaussad_cli.training.components import cca_score, largest_component, smallest_anomaly
 
 EIGHT = np.ones((3, 3))
 
@@ -67,11 +67,6 @@ def test_the_smallest_anomalies_are_the_protocols(mvtec, name, published):
     # The masks are reduced to 448 pixels: a component of k pixels is off by its rim, about the root of its area.
     pixels = published * 448**2
     assert abs(found * 448**2 - pixels) <= 2 * np.sqrt(pixels)
-
-
-def test_masks_of_nested_images_are_nested_too(tmp_path):
-    image = ImageFile("test/crack/lot/7.png", "crack", tmp_path / "knob/test/crack/lot/7.png")
-    assert mask_path(image) == tmp_path / "knob/ground_truth/crack/lot/7_mask.png"
 
 
 def test_masks_are_all_there_or_none(tiny):
