@@ -12,7 +12,7 @@ leading or trailing directions of that basis can be left out, as PCA and NPCA do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,6 +33,7 @@ _BLOCK = 16  # places at a time: their matrices stay in a core's cache
 _ROUNDING = 1e-12  # of T's greatest variance: directions with less are rounding of float32 features
 
 Maps = NDArray[np.float32]
+SMOOTHING = 0.7  # places, the sigma of the Gaussian that heat maps are smoothed by (docs/places.md)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class PlaceOptions:
     target: Target = "image"
     intensity: float | None = None
     seed: int = 0
+
+
+PLACES = PlaceOptions(Compression("npca", 0.1))  # the default, chosen on the mean of several data sets (docs/places.md)
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,11 @@ class PlaceGaussians:
         with np.errstate(divide="ignore", invalid="ignore"):
             grown = (n / m) ** 2 * (m - 1.0) / m * squared / np.maximum(left, 0.0)
         return np.asarray(np.sqrt(grown))
+
+
+def join_levels(features: Mapping[int, Maps], places: int) -> Maps:
+    """Join the features of levels, level -> (m, places * D_level) place by place, to (m, places, D) float32."""
+    return np.concatenate([rows.reshape(len(rows), places, -1) for _, rows in sorted(features.items())], axis=2)
 
 
 # --- moments ---
