@@ -135,7 +135,8 @@ WhichGrid = Annotated[
 ]
 Out = Annotated[Path, typer.Option(help="Keep results in this folder.")]
 TableNumbers = Annotated[
-    Optional[list[int]], typer.Option(help="Choose tables 1, 2, 3, 4, 5, 7 or 8; repeatable.  [default: all measured]")
+    Optional[list[str]],
+    typer.Option(help="Choose tables 1, 2, 3, 4, 5, 7, 8 or places; repeatable.  [default: all measured]"),
 ]
 Format = Annotated[str, typer.Option("--format", help="Choose text, markdown, latex, html or csv.")]
 ModelFile = Annotated[Path, typer.Argument(help="Model file that gaussad train wrote, such as screw.gaussad.")]

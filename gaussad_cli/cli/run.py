@@ -118,7 +118,7 @@ def run(
     from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.parallel import Distribution
 
-    check_tables(table, style)
+    tables = check_tables(table, style)
     names = canonical_names([name for value in backbone or () for name in split_names(value) or ()])
     overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only, depth, grid)
     experiment = _experiment(ctx, overrides)
@@ -133,7 +133,7 @@ def run(
         augmentation=augmentation,
         distribution=Distribution(jobs, scheduler),
     )
-    _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)), verify)
+    _run_experiment(experiment, overrides, setup, tables, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)), verify)
 
 
 def _weights(values: list[str] | None) -> dict[str, Path]:
@@ -164,7 +164,7 @@ def _run_experiment(
     experiment: Experiment,
     overrides: Overrides,
     setup: Setup,
-    tables: list[int] | None,
+    tables: list[int],
     style: str,
     dry_run: bool,
     show_plan: bool,
@@ -191,6 +191,6 @@ def _run_experiment(
     extracted = [network for stage in stages if isinstance(stage, ExtractionStage) for network in stage.networks]
     names = [network.backbone for network in extracted]
     only = None if experiment.tables else names
-    numbers = tables or list(experiment.tables) or None
+    numbers = tables or list(experiment.tables)
     typer.echo(render_tables(numbers, only, setup.out, setup.dataset, style, setup.names), nl=False)
     raise_problems(progress.problem)
