@@ -72,7 +72,7 @@ class PlaceOptions:
     seed: int = 0
 
 
-PLACES = PlaceOptions(Compression("npca", 0.1))  # the default, chosen on the mean of several data sets (docs/places.md)
+PLACES = PlaceOptions(Compression("npca", 0.1), intensity=0.5)  # the default, chosen by measurement (docs/places.md)
 
 
 @dataclass(frozen=True)
