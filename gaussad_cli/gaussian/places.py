@@ -27,13 +27,16 @@ from gaussad_cli.gaussian.moments import Array
 Target = Literal["image", "identity", "padim"]
 TARGETS: tuple[Target, ...] = ("image", "identity", "padim")
 PADIM = 0.01  # what PaDiM adds to every variance (Defard et al. 2020, section III-B)
+FAR = 0.9  # the quantile of held-out normal images that is one unit from their median, see :class:`MapScale`
+WHOLE_WEIGHT = 0.5  # of the deviation of a whole image, beside that of its greatest place
 TOP = 0.01  # share of the places whose mean distance is the score of :func:`top_mean`
 
 _BLOCK = 16  # places at a time: their matrices stay in a core's cache
+_LEAST_SPREAD = 1e-6  # of the median: images that are copies have no spread
 _ROUNDING = 1e-12  # of T's greatest variance: directions with less are rounding of float32 features
 
 Maps = NDArray[np.float32]
-SMOOTHING = 0.7  # places, the sigma of the Gaussian that heat maps are smoothed by (docs/places.md)
+SMOOTHING = 0.0  # places, the sigma of the Gaussian that heat maps are smoothed by (docs/places.md)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class PlaceOptions:
     seed: int = 0
 
 
-PLACES = PlaceOptions(Compression("npca", 0.1))  # the default, chosen on the mean of several data sets (docs/places.md)
+PLACES = PlaceOptions(Compression("npca", 0.1), intensity=0.5)  # the default, chosen by measurement (docs/places.md)
 
 
 @dataclass(frozen=True)
@@ -144,9 +147,35 @@ class PlaceGaussians:
         return np.asarray(np.sqrt(grown))
 
 
-def join_levels(features: Mapping[int, Maps], places: int) -> Maps:
-    """Join the features of levels, level -> (m, places * D_level) place by place, to (m, places, D) float32."""
-    return np.concatenate([rows.reshape(len(rows), places, -1) for _, rows in sorted(features.items())], axis=2)
+def join_levels(features: Mapping[int, Maps], places: int, neighbours: bool = True) -> Maps:
+    """Join the features of levels, level -> (m, places * D_level) place by place, to (m, places, D) float32.
+
+    Parameters
+    ----------
+    places : their number, a square
+    neighbours : whether each place is averaged with the places around it, which forgives small shifts of the object
+    """
+    joined = np.concatenate([rows.reshape(len(rows), places, -1) for _, rows in sorted(features.items())], axis=2)
+    return average_neighbours(joined) if neighbours else joined
+
+
+def average_neighbours(images: Maps) -> Maps:
+    """Return the mean over each place and those around it, 3 x 3 or fewer at the rim, of images (m, g * g, D)."""
+    m, places, dim = images.shape
+    grid = round(places**0.5)
+    sums = _add_neighbours(_add_neighbours(images.reshape(m, grid, grid, dim), 1), 2)
+    inside = _add_neighbours(np.ones((1, grid, 1, 1), np.float32), 1)[0, :, 0, 0]
+    counts = np.outer(inside, inside)[None, :, :, None]
+    return np.asarray((sums / counts).reshape(m, places, dim))
+
+
+def _add_neighbours(values: Maps, axis: int) -> Maps:
+    """Add to each value its two neighbours along an axis."""
+    moved, result = np.moveaxis(values, axis, 0), values.copy()
+    summed = np.moveaxis(result, axis, 0)
+    summed[1:] += moved[:-1]
+    summed[:-1] += moved[1:]
+    return result
 
 
 # --- moments ---
@@ -349,3 +378,48 @@ def top_mean(maps: Array, share: float = TOP) -> Array:
     """Return the mean of the greatest values of every heat map (m, g, g), a share of its places, (m,)."""
     values = np.sort(maps.reshape(len(maps), -1), axis=1)
     return np.asarray(values[:, -max(1, round(share * values.shape[1])) :].mean(axis=1))
+
+
+def whole(maps: Array) -> Array:
+    """Return the mean of every heat map (m, g, g), (m,): how far an image is as a whole."""
+    return np.asarray(maps.reshape(len(maps), -1).mean(axis=1))
+
+
+@dataclass(frozen=True)
+class MapScale:
+    """How far held-out normal images are, at their greatest place and as a whole: the unit of an image's score.
+
+    A defect shows at a place, a wrong material or light in the whole image and nowhere in particular. The score is the
+    greater of two deviations, each 0 for the median held-out normal image and 1 for the one at :data:`FAR`; that of the
+    whole counts half, because where objects are not aligned, whole images vary more than n of them tell.
+
+    Attributes
+    ----------
+    greatest, whole : the median, and how far the quantile :data:`FAR` lies beyond it
+    """
+
+    greatest: tuple[float, float]
+    whole: tuple[float, float]
+
+    def deviations(self, maps: Array) -> tuple[Array, Array]:
+        """Return the deviations at the greatest place, and of the whole, of heat maps (m, g, g), (m,) each."""
+        at_place = (greatest(maps) - self.greatest[0]) / self.greatest[1]
+        return at_place, WHOLE_WEIGHT * (whole(maps) - self.whole[0]) / self.whole[1]
+
+    def score(self, maps: Array) -> Array:
+        """Return the scores of heat maps (m, g, g), (m,)."""
+        return np.maximum(*self.deviations(maps))
+
+    def distance_of(self, score: float) -> float:
+        """Return the distance that a place must have for its image to have this score."""
+        return self.greatest[0] + score * self.greatest[1]
+
+
+def fit_scale(held_out: Array) -> MapScale:
+    """Return the scale of the heat maps (n, g, g) of normal images, held out."""
+    return MapScale(_median_and_spread(greatest(held_out)), _median_and_spread(whole(held_out)))
+
+
+def _median_and_spread(values: Array) -> tuple[float, float]:
+    median, far = np.quantile(values, [0.5, FAR])
+    return float(median), float(max(far - median, _LEAST_SPREAD * abs(median), np.finfo(np.float64).tiny))
