@@ -89,8 +89,8 @@ def evaluate(
     of shrunk Gaussians), ood (Lee et al. 2018: a tenth of the test images, anomalies too, teaches weights of levels).
 
     --score places fits a Gaussian per place to features extracted with --grid, all levels joined. It gives heat maps
-    and two scores, their greatest value (places) and the mean of their greatest 1 % (places-top), and measures pixels
-    too where the data set has masks.
+    and three scores: their greatest value (places), the mean of their greatest 1 % (places-top), and the detector's, on
+    the scale of held-out images (places-scaled). Where the data set has masks, it measures pixels too.
 
     --threshold also computes thresholds for the --fpr rates, by the chi-square law or calibrated on the images that
     each fold leaves out, and the rates that they achieve on the test set.

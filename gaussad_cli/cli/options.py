@@ -115,8 +115,8 @@ Var = Annotated[
     typer.Option(help="Keep this share of variance: pca 0.99 the largest 99 %, npca 0.01 the smallest 1 %."),
 ]
 Rho = Annotated[
-    Optional[float],
-    typer.Option(help="Shrink places towards their target this much, 0 to 1.  [default: by closed form]"),
+    Optional[str],
+    typer.Option(help="Shrink places towards their target by 0 to 1, or closed: by closed form.  [default: 0.5]"),
 ]
 ShrinkTarget = Annotated[
     Optional[str],
@@ -127,7 +127,7 @@ Channels = Annotated[
     typer.Option(min=1, help="Use a random subset of so many channels for places, as PaDiM.  [default: all]"),
 ]
 Smooth = Annotated[
-    Optional[float], typer.Option(help="Smooth heat maps by this sigma, in places; 0 for none.  [default: 0.7]")
+    Optional[float], typer.Option(help="Smooth heat maps by a Gaussian of this sigma, in places.  [default: 0]")
 ]
 WhichGrid = Annotated[
     Optional[int],

@@ -1,8 +1,9 @@
 """Evaluates one Gaussian per place: `gaussad evaluate --score places`.
 
 Every fold's Gaussians are fitted to the training features of its images and asked for all test images. Features are
-read from memory maps, a few images at a time: only the heat maps of the test images are held. The image's scores, the
-greatest distance and the mean of the greatest 1 %, come from the same maps, and so do the metrics of pixels.
+read from memory maps, a few images at a time: only the heat maps of the test images are held. The image's scores (the
+greatest distance, the mean of the greatest 1 %, and the detector's, on the scale of held-out normal images) come from
+the same maps, and so do the metrics of pixels.
 """
 
 from __future__ import annotations
@@ -31,14 +32,19 @@ from gaussad_cli.evaluation.scorings import PLACES_GREATEST, SCORES, Scoring
 from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.extraction import store
 from gaussad_cli.extraction.engine import usable_cores
+from gaussad_cli.gaussian.compression import NO_COMPRESSION
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.places import (
+    FAR,
     TOP,
+    WHOLE_WEIGHT,
     Maps,
+    MapScale,
     PlaceGaussians,
     PlaceMoments,
     PlaceOptions,
     fit_places,
+    fit_scale,
     gather_places,
     join_levels,
     smooth,
@@ -69,11 +75,6 @@ class PlaceFeatures:
             chosen = rows[start : start + CHUNK]
             yield join_levels({level: values[chosen] for level, values in self.levels.items()}, self.grid**2)
 
-    @property
-    def dim(self) -> int:
-        """The number D of channels of all levels."""
-        return sum(values.shape[1] for values in self.levels.values()) // self.grid**2
-
 
 @dataclass(frozen=True)
 class FoldMaps:
@@ -82,11 +83,13 @@ class FoldMaps:
     Attributes
     ----------
     maps : (m, grid, grid) heat maps of the test images
+    scores : (m,) by the names of the scores
     dim, intensity : kept directions, and rho
     pixels : metrics of pixels; empty without masks
     """
 
     maps: Array
+    scores: Mapping[str, Array]
     dim: int
     intensity: float
     pixels: Mapping[str, float]
@@ -117,7 +120,7 @@ def evaluate_places(
     keep_maps: bool = False,
     distribution: Distribution = HERE,
 ) -> EvaluationReport:
-    """Evaluate every category, with both scores of places, and write its rows as soon as they are complete.
+    """Evaluate every category, with all scores of places, and write its rows as soon as they are complete.
 
     Parameters
     ----------
@@ -184,7 +187,7 @@ def _score_task(task: _Task) -> ScoredPlaces | UserError:
 def _score_category(task: _Task) -> ScoredPlaces:
     category = task.category
     train, test = _read_train(category, task.levels), _read_test(category, task.levels)
-    n = len(category.train.images)
+    n, epochs = len(category.train.images), max(1, category.extraction.recipe.epochs)
     if n < N_FOLDS:
         raise UserError(
             f"{category.folder / 'train'} has {n} training images, but {N_FOLDS} folds need at least {N_FOLDS}."
@@ -195,12 +198,15 @@ def _score_category(task: _Task) -> ScoredPlaces:
     bar = tqdm(training_folds(n), desc=title, unit="fold", disable=None if task.shows else True, dynamic_ncols=True)
     with threadpool_limits(1, user_api="blas"):  # the core has threads of its own, and sums are the same for any number
         for images in bar:
-            moments = _gather(category, train, images, task.threads)
+            rows = (images[:, None] * epochs + np.arange(epochs)).reshape(-1)
+            moments = _gather(category, train.chunks(rows), task.threads)
             for scoring in task.scorings:
-                gaussians = _fit(category, moments, scoring, task.threads)
-                maps = heat_maps(gaussians, test, _setting(scoring).smooth, task.threads)
+                gaussians, sigma = _fit(category, moments, scoring, task.threads), _setting(scoring).smooth
+                maps = heat_maps(gaussians, test.chunks(np.arange(len(category.test.images))), sigma, task.threads)
+                scale = fit_held_out(gaussians, train.chunks(rows), sigma, task.threads)
+                scores = {name: of_maps(maps, scale) for name, of_maps in OF_MAPS.items()}
                 pixels = measure_pixels(maps, masks, category.anomalous) if masks else {}
-                found[scoring].append(FoldMaps(maps, gaussians.basis.shape[1], gaussians.intensity, pixels))
+                found[scoring].append(FoldMaps(maps, scores, gaussians.basis.shape[1], gaussians.intensity, pixels))
     return ScoredPlaces(found, None if masks is None else sum(mask is None for mask in masks))
 
 
@@ -220,15 +226,12 @@ def _read_masks(category: OpenCategory) -> list[store.Mask | None] | None:
     return store.read_masks(category.extraction.split(category.name, "test"), category.test)
 
 
-def _gather(category: OpenCategory, train: PlaceFeatures, images: NDArray[np.intp], threads: int) -> PlaceMoments:
-    """Gather the moments of some training images, with all of their epochs."""
-    epochs = max(1, category.extraction.recipe.epochs)
-    rows = (images[:, None] * epochs + np.arange(epochs)).reshape(-1)
+def _gather(category: OpenCategory, train: Iterator[Maps], threads: int) -> PlaceMoments:
     try:
-        return gather_places(train.chunks(rows), threads)
+        return gather_places(train, threads)
     except ValueError:  # only augmented features were not checked when they were read
-        for level in train.levels:
-            folder = category.folder / "train"
+        folder = category.folder / "train"
+        for level in category.levels:
             features = store.read_features(folder, category.train, level)
             store.check_finite(features, category.train, f"{folder}, level {level}")
         raise
@@ -243,21 +246,31 @@ def _fit(category: OpenCategory, moments: PlaceMoments, scoring: Scoring, thread
     if setting.channels is not None and setting.channels > dim:
         raise UserError(f"--channels {setting.channels}: these levels of '{category.name}' have only {dim} channels.")
     options: PlaceOptions = setting.options(scoring.compression)
+    singular = UserError(
+        f"'{category.name}': covariances of places are singular, since the {moments.n} images of a fold are fewer than "
+        "the directions, or all alike at some place. Use a greater --rho."
+    )
     try:
-        return fit_places(moments, options, threads)
+        gaussians = fit_places(moments, options, threads)
     except np.linalg.LinAlgError:
-        raise UserError(
-            f"'{category.name}': covariances of places are singular, since the {moments.n} images of a fold are fewer "
-            "than the directions, or some places are all alike there. Use a greater --rho."
-        ) from None
+        raise singular from None
     except ValueError as problem:
         raise UserError(f"'{category.name}': {problem}.") from None
+    is_unshrunk = setting.target != "padim" and gaussians.intensity == 0.0
+    if (is_unshrunk and moments.n <= gaussians.basis.shape[1]) or not np.isfinite(gaussians.factors).all():
+        raise singular  # rounding may have made a factor of it
+    return gaussians
 
 
-def heat_maps(gaussians: PlaceGaussians, test: PlaceFeatures, sigma: float, threads: int) -> Array:
-    """Return the smoothed distances of all test images, (m, grid, grid)."""
-    rows = np.arange(len(next(iter(test.levels.values()))))
-    return np.concatenate([smooth(gaussians.distances(chunk, threads), sigma) for chunk in test.chunks(rows)])
+def heat_maps(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, threads: int) -> Array:
+    """Return the smoothed distances of all images, (m, grid, grid), which come in chunks."""
+    return np.concatenate([smooth(gaussians.distances(chunk, threads), sigma) for chunk in images])
+
+
+def fit_held_out(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, threads: int) -> MapScale:
+    """Fit the scale of heat maps to the images of the fit, each as if it had been left out of it."""
+    squared = (gaussians.squared(chunk, threads) for chunk in images)
+    return fit_scale(np.concatenate([smooth(gaussians.held_out(each), sigma) for each in squared]))
 
 
 def measure_pixels(maps: Array, masks: Sequence[store.Mask | None], anomalous: NDArray[np.bool_]) -> dict[str, float]:
@@ -301,15 +314,15 @@ def _remarks(unmasked: Mapping[str, int | None]) -> tuple[str, ...]:
 
 
 def assemble_places(category: OpenCategory, levels: Sequence[int], scored: ByFold) -> CategoryRows:
-    """Turn the heat maps of a category's folds into rows: two scores per scoring."""
+    """Turn the heat maps of a category's folds into rows: all scores per scoring."""
     epochs = max(1, category.extraction.recipe.epochs)
     n_train = [len(fold) * epochs for fold in training_folds(len(category.train.images))]
     metrics, scores = [], []
     for scoring, of_folds in scored.items():
-        for name, of_maps in OF_MAPS.items():
+        for name in OF_MAPS:
             key = {**identify(category), "level": joint_name(levels), "score": name}
             key |= {"mode": scoring.mode, "var": scoring.var}
-            distances = [of_maps(fold.maps) for fold in of_folds]
+            distances = [fold.scores[name] for fold in of_folds]
             for fold, (of_fold, distance, n) in enumerate(zip(of_folds, distances, n_train, strict=True)):
                 row = {"fold": fold, "n_train": n, "dim": of_fold.dim, "shrinkage": of_fold.intensity}
                 metrics.append({**key, **row, **image_metrics(distance, category.anomalous), **of_fold.pixels})
@@ -330,4 +343,6 @@ def _save(out: Path, category: OpenCategory, rows: CategoryRows, with_maps: ByFo
 def _defaults() -> dict[str, Any]:
     """Return the settings that a row's mode leaves out; a later gaussad may have others."""
     setting = PlaceSetting()
-    return {"target": setting.target, "rho": "closed form", "smooth": setting.smooth, "top": TOP, "seed": 0}
+    options = setting.options(NO_COMPRESSION)
+    default = {"target": setting.target, "rho": setting.rho, "smooth": setting.smooth, "seed": options.seed}
+    return {**default, "top": TOP, "far": FAR, "weight of the whole": WHOLE_WEIGHT}

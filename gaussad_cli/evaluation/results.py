@@ -290,7 +290,7 @@ def _read(path: Path, columns: list[str]) -> pd.DataFrame:
         text = _as_text(path)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}. {_REMEDY}") from None
-    if columns == METRICS and list(text.columns) in [METRICS[:-n] for n in range(1, len(ADDED) + 1)]:
+    if columns == METRICS and [*text.columns, *ADDED] == METRICS:
         text = text.reindex(columns=METRICS, fill_value="")
     if list(text.columns) != columns:
         raise UserError(f"{path} does not have the columns of a gaussad results file. {_REMEDY}")

@@ -22,7 +22,7 @@ from gaussad_cli.gaussian.shrinkage import shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 
 MAHALANOBIS = "mahalanobis"
-PLACES_GREATEST, PLACES_TOP = "places", "places-top"  # read from the same heat maps
+PLACES_GREATEST, PLACES_TOP, PLACES_SCALED = "places", "places-top", "places-scaled"  # read from the same heat maps
 NYSTROEM = "nystroem"
 COVARIANCES: tuple[Covariance, ...] = ("shared", "own")
 _DEFAULT_COMPONENTS = 2
@@ -94,7 +94,7 @@ class Setting:
     k: int | None = None
     components: int | None = None
     covariance: str | None = None
-    rho: float | None = None
+    rho: str | None = None
     target: str | None = None
     channels: int | None = None
     smooth: float | None = None
@@ -112,7 +112,8 @@ class Score:
     choose : function that turns those options into compression and setting
     is_gaussian : whether the chi-square law applies to it: only to the Mahalanobis distance of one level
     weighs_levels : whether it is defined only for all levels together, with weights that it learns
-    of_maps : function from heat maps (m, g, g) to the images' scores (m,); only of scores of places
+    of_maps : function from heat maps (m, g, g), and the scale of held-out normal ones, to the images' scores (m,); only
+        of scores of places
     """
 
     title: str
@@ -121,7 +122,7 @@ class Score:
     choose: Callable[[Setting], tuple[Compression, str]] = lambda _: (NO_COMPRESSION, "")
     is_gaussian: bool = False
     weighs_levels: bool = False
-    of_maps: Callable[[Array], Array] | None = None
+    of_maps: Callable[[Array, places.MapScale], Array] | None = None
 
 
 # --- how each score is computed for a fold ---
@@ -223,8 +224,15 @@ SCORES: dict[str, Score] = {
     "knn": Score("k-NN", _read_knn, ("k",), _choose_knn),
     "gmm": Score("GMM", _read_gmm, ("components", "covariance"), _choose_gmm),
     "ood": Score("Lee et al.", _read_mahalanobis, weighs_levels=True),
-    PLACES_GREATEST: Score("Places", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=places.greatest),
-    PLACES_TOP: Score("Places, top 1 %", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=places.top_mean),
+    PLACES_GREATEST: Score(
+        "Places", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=lambda maps, _: places.greatest(maps)
+    ),
+    PLACES_TOP: Score(
+        "Places, top 1 %", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=lambda maps, _: places.top_mean(maps)
+    ),
+    PLACES_SCALED: Score(
+        "Places, scaled", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=lambda maps, scale: scale.score(maps)
+    ),
 }
 
 MODES = (

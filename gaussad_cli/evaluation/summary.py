@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gaussad_cli.evaluation.calibration import mean_gaps, per_category
-from gaussad_cli.evaluation.scorings import PLACES_GREATEST, PLACES_TOP, Scoring
+from gaussad_cli.evaluation.scorings import PLACES_GREATEST, PLACES_SCALED, PLACES_TOP, Scoring
 
 
 def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
@@ -28,6 +28,7 @@ def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
 
 
 _OF_PLACES = {
+    "AUROC, scaled": (PLACES_SCALED, "auroc"),
     "AUROC, max": (PLACES_GREATEST, "auroc"),
     "AUROC, top 1 %": (PLACES_TOP, "auroc"),
     "AP": (PLACES_GREATEST, "ap"),

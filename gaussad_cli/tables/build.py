@@ -95,6 +95,8 @@ def build_tables(number: int, metrics: pd.DataFrame, backbones: Sequence[str] | 
         table = build_places(metrics)
         return [] if table is None else [table]
     metrics = metrics[~metrics["level"].str.startswith(JOINT)]  # the paper has no features of places
+    if metrics.empty:
+        return []
     if number == 4:
         return _build_working_points(metrics)
     if number in (5, 8):

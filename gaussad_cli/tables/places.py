@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from gaussad_cli.evaluation.rows import JOINT
-from gaussad_cli.evaluation.scorings import PLACES_GREATEST, PLACES_TOP, Setting, choose_scorings
+from gaussad_cli.evaluation.scorings import PLACES_GREATEST, PLACES_SCALED, PLACES_TOP, Setting, choose_scorings
 from gaussad_cli.tables.cells import (
     MEAN,
     VARIANT,
@@ -41,6 +41,7 @@ _QUOTED = (
 )  # title, and the columns backbone and score of published.csv
 _QUANTITIES = {"auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro": "AUPRO"}
 _MEASURED = (
+    (PLACES_SCALED, "auroc", "image AUROC, scaled"),
     (PLACES_GREATEST, "auroc", "image AUROC, maximum"),
     (PLACES_TOP, "auroc", "image AUROC, greatest 1 %"),
     (PLACES_GREATEST, "pixel_auroc", "pixel AUROC"),
