@@ -295,6 +295,28 @@ def test_held_out_distances_are_exact_where_the_target_does_not_change():
             assert held_out[i, p] == pytest.approx(np.sqrt(y @ np.linalg.solve(sigma, y)), rel=1e-4)
 
 
+@pytest.mark.parametrize("places", [9, 64])
+def test_leaving_out_an_images_part_in_the_target_comes_nearer_to_fits_without_it(places):
+    images = draw(n=30, places=places)
+    gaussians = fit_places(gather_places([images]), PlaceOptions(intensity=0.5))
+    others = [fit_places(gather_places([np.delete(images, i, axis=0)]), PlaceOptions(intensity=0.5)) for i in range(30)]
+    expected = np.concatenate([one.distances(images[[i]]) for i, one in enumerate(others)])
+    near, nearer = gaussians.held_out(gaussians.squared(images)), gaussians.left_out(images)
+    assert np.abs(nearer / expected - 1.0).mean() < 0.5 * np.abs(near / expected - 1.0).mean()
+    np.testing.assert_array_equal(gaussians.left_out(images, threads=2), nearer)
+
+
+def test_what_an_image_adds_to_the_target_is_its_formula():
+    """Against loops over the places."""
+    images = draw(n=12, places=4)
+    gaussians = fit_places(gather_places([images]), PlaceOptions(intensity=0.5))
+    y = gaussians.project(images[3]).astype(np.float64)
+    inverses = [w.T @ w for w in gaussians.factors.astype(np.float64)]
+    own = [np.mean([(y[q] @ inverses[p] @ y[p]) ** 2 for q in range(4)]) for p in range(4)]
+    squared = [y[p] @ inverses[p] @ y[p] for p in range(4)] + 0.5 * 12 / 11**2 * np.array(own)
+    np.testing.assert_allclose(gaussians.left_out(images[[3]])[0], gaussians.held_out(squared), rtol=1e-5)
+
+
 def test_two_images_hold_out_nothing():
     images = draw(n=2)
     gaussians = fit_places(gather_places([images]))
