@@ -18,7 +18,7 @@ from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, build_graph, noise
 from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.decode import decode_pixels
+from gaussad_cli.extraction.decode import read_pixels
 from gaussad_cli.extraction.engine import EngineChoice, build_engine, usable_cores
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import write_whole
@@ -141,11 +141,7 @@ def _compare(graph: Graph, model: Model, network: ResolvedNetwork, pixels: Seque
 
 def _read(path: Path, depth: int) -> NDArray[np.uint8]:
     """Read an image at its own size, (H, W, 3) uint8 RGB."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the image {path}: {error.strerror}.") from None
-    pixels = decode_pixels(content, path, depth)
+    pixels = read_pixels(path, depth)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
