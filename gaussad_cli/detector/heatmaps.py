@@ -20,7 +20,7 @@ from gaussad_cli.evaluation.pixels import Mask, bring_to
 
 Pixels = NDArray[np.uint8]
 
-_STEPS = 256  # of the scale
+_STEPS, _GRAYS = 256, 256  # of the scale, and of an image
 _AT_THRESHOLD = _STEPS // 2
 _BELOW, _ABOVE, _FULL = 0.25, 0.45, 0.7  # opacity just below the threshold, at it, and at the end of the scale
 _DARKEST = 90  # of the colour map's 256 colours, the first that is used: the darker ones look like shadows on the image
@@ -128,18 +128,18 @@ def overlay(pixels: Pixels, distances: NDArray[Any], scale: Scale) -> Pixels:
 
 def colour(gray: Pixels, steps: Pixels) -> Pixels:
     """Return gray values (...) under the colours of steps (...) of the scale, (..., 3) uint8 RGB."""
-    added, transparency = _blend()
-    return np.asarray((gray * transparency[steps])[..., None] + added[steps]).astype(np.uint8)
+    return np.take(_colours(), steps.astype(np.uint16) * _GRAYS + gray, axis=0)
 
 
 @lru_cache
-def _blend() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return for every step the colour to add, (256, 3), and the share of the gray image that stays, (256,).
+def _colours() -> Pixels:
+    """Return what colour every gray value has at every step, (256 * 256, 3): step by step, then gray by gray.
 
     The colours are those of "inferno", which is perceptually uniform.
     """
-    steps = np.linspace(_DARKEST, 255, _STEPS).round().astype(np.uint8)
-    colours = cv2.applyColorMap(steps[:, None], cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    shades = np.linspace(_DARKEST, 255, _STEPS).round().astype(np.uint8)
+    colours = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_INFERNO)[:, None, 0, ::-1]  # (256, 1, 3)
     below = _BELOW * np.linspace(0, 1, _AT_THRESHOLD) ** 3  # most of a good image lies in the first half of these steps
-    opacity = np.concatenate([below, np.linspace(_ABOVE, _FULL, _STEPS - _AT_THRESHOLD)]).astype(np.float32)
-    return opacity[:, None] * colours, 1 - opacity
+    opacity = np.concatenate([below, np.linspace(_ABOVE, _FULL, _STEPS - _AT_THRESHOLD)])[:, None, None]
+    gray = np.arange(_GRAYS)[:, None]
+    return np.asarray(opacity * colours + (1 - opacity) * gray).round().astype(np.uint8).reshape(-1, 3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from gaussad_cli.detector.heatmaps import Deviation, Scale, colour, mask_of, overlay, locate
+from gaussad_cli.detector.heatmaps import Deviation, Scale, colour, locate, mask_of, overlay
 from gaussad_cli.evaluation.pixels import bring_to
 
 SCALE = Scale(10.0, 20.0)
