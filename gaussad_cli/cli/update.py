@@ -56,7 +56,7 @@ def update(
             write_model(out or model, done.model)
     now, before = done.model.calibration, old.calibration
     note(
-        f"{done.added} images added, {done.known} were in the model already, {done.model.levels[0].n} in all. "
+        f"{done.added} images added, {done.known} were in the model already, {done.model.n} in all. "
         f"Threshold {now.threshold:.6g} (it was {before.threshold:.6g}) for a false-positive rate of {now.fpr:.3g}."
     )
     if done.beyond:

@@ -220,6 +220,8 @@ def check_level(model: Model, level: int | None) -> None:
     UserError
         If it does not; the message names the levels that it has.
     """
+    if model.places is not None:
+        raise UserError("only pooled models can be explained: train one with --pooled.")
     if level is not None and level not in model.level_numbers:
         raise UserError(f"--level {level}: the model only has level {', '.join(map(str, model.level_numbers))}.")
 

@@ -88,6 +88,8 @@ def export_model(
         If an option, the weights, or an image cannot be used, the network cannot be exported, the scores differ, or
         the file cannot be written.
     """
+    if model.places is not None:
+        raise UserError("a model of places cannot be exported: train it with --pooled to export it.")
     known = next((name for name in INPUTS if name == rule), None)
     if known is None:
         raise UserError(f"unknown --input '{rule}'. Known: {', '.join(INPUTS)}.")

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
@@ -26,14 +26,18 @@ from tqdm import tqdm
 
 from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_folder, problem_with
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
-from gaussad_cli.detector.model import Model, combine
+from gaussad_cli.detector.model import Model
+from gaussad_cli.detector.places import Deviation, locate
+from gaussad_cli.detector.scores import Scores
 from gaussad_cli.detector.train import lowest_rate
 from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.files import fit_name, write_whole, writing
+from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 FORMATS = ("csv", "json")
+_PLACE = ("x", "y", "left", "top", "right", "bottom")  # columns of a model of places, in pixels of the file
 Say = Callable[[str], object]
 FAR = "far"  # in the counts
 _ENOUGH, _MOST = 5, 0.9  # images, and their share, from which on all of them are of another kind
@@ -44,7 +48,14 @@ _UNFINISHED = 10.0  # seconds after its last change in which an unreadable file 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one file. Score and p-value are None if the file could not be read."""
+    """What a model says about one file. Score and p-value are None if the file could not be read.
+
+    Attributes
+    ----------
+    level_scores : level -> distance; empty for a model of places
+    deviation : where the file deviates most; None for a pooled model
+    heat_map : (g, g), whose greatest value is the score; None for a pooled model
+    """
 
     path: Path
     decision: str
@@ -52,6 +63,8 @@ class Prediction:
     p_value: float | None
     level_scores: dict[int, float]
     error: str
+    deviation: Deviation | None = None
+    heat_map: Array | None = field(default=None, compare=False, repr=False)
 
 
 def _say_nothing(_: str) -> None:
@@ -147,17 +160,23 @@ def predict_files(
     one_by_one = files.watched is not None or (files.arguments == ("-",) and network.compute.batch_size == 1)
     # Rows on the same terminal show the progress already.
     hidden = True if files.watched or sys.stdout.isatty() else None
-    output.write_header(model.level_numbers)
+    columns = level_columns(model), model.places is not None
+    output.write_header(*columns)
     with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar:
         for batch in look(network, paths, one_by_one):
             for prediction in predict(model, batch, threshold):
-                output.write_prediction(prediction, model.level_numbers)
+                output.write_prediction(prediction, *columns)
                 if output.copies is not None:
                     copy_file(output.copies, prediction, root)
                 counts[prediction.decision] += 1
                 counts[FAR] += prediction.score is not None and prediction.score > far
             bar.update(len(batch))
     return counts
+
+
+def level_columns(model: Model) -> tuple[int, ...]:
+    """Return the levels that have a distance of their own."""
+    return () if model.places else model.level_numbers
 
 
 def far_out(model: Model) -> float:
@@ -193,15 +212,20 @@ def _decide(model: Model, images: list[ImageFeatures], threshold: float) -> list
     if not images:
         return []
     features = {level: np.stack([image.features[level] for image in images]) for level in model.level_numbers}
-    by_level = model.level_scores(features)
-    scores = combine(by_level)
-    p_values = model.calibration.p_values(scores)
-    predictions = []
-    for row, image in enumerate(images):
-        decision = NORMAL if scores[row] <= threshold else ANOMALOUS  # a NaN score counts as anomalous
-        levels = {level: float(values[row]) for level, values in by_level.items()}
-        predictions.append(Prediction(image.path, decision, float(scores[row]), float(p_values[row]), levels, ""))
-    return predictions
+    scores = model.gaussians.score(features)
+    p_values = model.calibration.p_values(scores.total)
+    return [_prediction(image, scores, row, float(p_values[row]), threshold) for row, image in enumerate(images)]
+
+
+def _prediction(image: ImageFeatures, scores: Scores, row: int, p_value: float, threshold: float) -> Prediction:
+    score = float(scores.total[row])
+    decision = NORMAL if score <= threshold else ANOMALOUS  # a NaN score counts as anomalous
+    levels = {level: float(values[row]) for level, values in scores.by_level.items()}
+    if scores.heat_maps is None:
+        return Prediction(image.path, decision, score, p_value, levels, "")
+    heat_map = scores.heat_maps[row]
+    deviation = locate(heat_map, threshold, image.shape)
+    return Prediction(image.path, decision, score, p_value, levels, "", deviation, heat_map)
 
 
 # --- which files ---
@@ -355,18 +379,24 @@ class PredictionOutput:
         if self.style not in FORMATS:
             raise UserError(f"unknown --format '{self.style}'. Known: {', '.join(FORMATS)}.")
 
-    def write_header(self, levels: Sequence[int]) -> None:
+    def write_header(self, levels: Sequence[int], has_places: bool = False) -> None:
         """Write what comes before the first prediction."""
         if self.style == "csv":
-            self._row("path", "decision", "score", "p_value", *(f"level_{level}" for level in levels), "error", "time")
+            own = *_PLACE * has_places, *(f"level_{level}" for level in levels)
+            self._row("path", "decision", "score", "p_value", *own, "error", "time")
 
-    def write_prediction(self, prediction: Prediction, levels: Sequence[int]) -> None:
-        """Write one prediction and the time; the distances of `levels` are None if the file could not be read."""
+    def write_prediction(self, prediction: Prediction, levels: Sequence[int], has_places: bool = False) -> None:
+        """Write one prediction and the time.
+
+        The distances of `levels` are None if the file could not be read. So is where it deviates; its box is of normal
+        images too.
+        """
         values = {
             "path": str(prediction.path),
             "decision": prediction.decision,
             "score": prediction.score,
             "p_value": prediction.p_value,
+            **(_place(prediction.deviation) if has_places else {}),
             **{f"level_{level}": prediction.level_scores.get(level) for level in levels},
             "error": prediction.error or None,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -382,6 +412,14 @@ class PredictionOutput:
         csv.writer(buffer, lineterminator="\r\n").writerow("" if value is None else value for value in values)
         row = buffer.getvalue().removesuffix("\r\n").replace("\0", "\\0")  # no file's name has NUL, nor has CSV
         self.write(f"{row}\n")
+
+
+def _place(deviation: Deviation | None) -> dict[str, int | None]:
+    """Return the values of the columns about the place that deviates most."""
+    if deviation is None:
+        return dict.fromkeys(_PLACE)
+    box = deviation.box or (None,) * 4
+    return dict(zip(_PLACE, (deviation.x, deviation.y, *box), strict=True))
 
 
 def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:

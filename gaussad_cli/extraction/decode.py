@@ -40,12 +40,14 @@ class Squares:
     by_size : size in pixels -> (size, size, 3) uint8 RGB
     has_pages : whether the file has more frames than the first, which is taken
     peak : greatest of the high 8 bits, if the file has 16 and no depth was given; None of other files
+    shape : height and width of the image itself
     """
 
     sha256: str
     by_size: Mapping[int, NDArray[np.uint8]]
     has_pages: bool = False
     peak: int | None = None
+    shape: tuple[int, int] = (0, 0)
 
 
 def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> Squares:
@@ -65,7 +67,8 @@ def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> S
     decoded = _decode(content, path, depth)
     peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
     by_size = {size: _square(decoded.pixels, size) for size in sizes}
-    return Squares(hashlib.sha256(content).hexdigest(), by_size, decoded.has_pages, peak)
+    height, width = decoded.pixels.shape[:2]
+    return Squares(hashlib.sha256(content).hexdigest(), by_size, decoded.has_pages, peak, (height, width))
 
 
 def read_pixels(path: Path, depth: int = FULL_DEPTH) -> NDArray[np.uint8]:

@@ -33,7 +33,7 @@ _BLOCK = 16  # places at a time: their matrices stay in a core's cache
 _ROUNDING = 1e-12  # of T's greatest variance: directions with less are rounding of float32 features
 
 Maps = NDArray[np.float32]
-SMOOTHING = 0.7  # places, the sigma of the Gaussian that heat maps are smoothed by (docs/places.md)
+SMOOTHING = 0.0  # places, the sigma of the Gaussian that heat maps are smoothed by (docs/places.md)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class PlaceOptions:
     seed: int = 0
 
 
-PLACES = PlaceOptions(Compression("npca", 0.1))  # the default, chosen on the mean of several data sets (docs/places.md)
+PLACES = PlaceOptions(Compression("npca", 0.1), intensity=0.5)  # the default, chosen by measurement (docs/places.md)
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,35 @@ class PlaceGaussians:
         return np.asarray(np.sqrt(grown))
 
 
-def join_levels(features: Mapping[int, Maps], places: int) -> Maps:
-    """Join the features of levels, level -> (m, places * D_level) place by place, to (m, places, D) float32."""
-    return np.concatenate([rows.reshape(len(rows), places, -1) for _, rows in sorted(features.items())], axis=2)
+def join_levels(features: Mapping[int, Maps], places: int, neighbours: bool = True) -> Maps:
+    """Join the features of levels, level -> (m, places * D_level) place by place, to (m, places, D) float32.
+
+    Parameters
+    ----------
+    places : their number, a square
+    neighbours : whether each place is averaged with the places around it, which forgives small shifts of the object
+    """
+    joined = np.concatenate([rows.reshape(len(rows), places, -1) for _, rows in sorted(features.items())], axis=2)
+    return average_neighbours(joined) if neighbours else joined
+
+
+def average_neighbours(images: Maps) -> Maps:
+    """Return the mean over each place and those around it, 3 x 3 or fewer at the rim, of images (m, g * g, D)."""
+    m, places, dim = images.shape
+    grid = round(places**0.5)
+    sums = _add_neighbours(_add_neighbours(images.reshape(m, grid, grid, dim), 1), 2)
+    inside = _add_neighbours(np.ones((1, grid, 1, 1), np.float32), 1)[0, :, 0, 0]
+    counts = np.outer(inside, inside)[None, :, :, None]
+    return np.asarray((sums / counts).reshape(m, places, dim))
+
+
+def _add_neighbours(values: Maps, axis: int) -> Maps:
+    """Add to each value its two neighbours along an axis."""
+    moved, result = np.moveaxis(values, axis, 0), values.copy()
+    summed = np.moveaxis(result, axis, 0)
+    summed[1:] += moved[:-1]
+    summed[:-1] += moved[1:]
+    return result
 
 
 # --- moments ---

@@ -78,7 +78,7 @@ def rewritten(content, change):
 
 
 CHANGES = {
-    "a later version": lambda d, _: d.update(schema=3),
+    "a later version": lambda d, _: d.update(schema=4),
     "no backbone": lambda d, _: d.pop("backbone"),
     "an unknown field": lambda d, _: d["backbone"].update(colour="1"),
     "no levels": lambda d, _: d.update(levels=[]),
@@ -98,7 +98,7 @@ CHANGES = {
 def test_a_file_of_another_form_is_a_clear_error(tmp_path, content, change):
     with pytest.raises(UserError) as caught:
         read(tmp_path, rewritten(content, CHANGES[change]))
-    assert ("version 3" in str(caught.value)) == (change == "a later version")
+    assert ("version 4" in str(caught.value)) == (change == "a later version")
 
 
 def test_a_missing_file_is_a_clear_error(tmp_path):

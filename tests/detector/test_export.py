@@ -46,7 +46,7 @@ def test_scores_are_the_models_own(n, compression):
     got = run(graph_of(model), images)
     assert got["score"].dtype == np.float64
     np.testing.assert_allclose(got["score"], model.score(features(images)), rtol=1e-5)
-    by_level = model.level_scores(features(images))
+    by_level = model.gaussians.score(features(images)).by_level
     np.testing.assert_allclose(got["level_scores"], np.stack(list(by_level.values()), axis=1), rtol=1e-5)
 
 

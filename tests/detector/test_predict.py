@@ -61,7 +61,7 @@ def test_only_a_score_above_the_threshold_is_anomalous():
 
 
 def test_a_nan_score_counts_as_anomalous(monkeypatch):
-    monkeypatch.setattr(predicting, "combine", lambda by_level: np.full(2, np.nan))
+    monkeypatch.setattr("gaussad_cli.detector.model.combine", lambda by_level: np.full(2, np.nan))
     assert [prediction.decision for prediction in predict(tiny_model(), seen(2), 1e9)] == ["anomalous"] * 2
 
 

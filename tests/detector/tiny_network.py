@@ -12,7 +12,7 @@ from torch import nn
 from gaussad_cli.backbones.network import LevelNetwork, normalise
 from gaussad_cli.backbones.registry import IMAGENET_MEAN, IMAGENET_STD, Backbone, find_backbone
 from gaussad_cli.detector.look import OpenNetwork
-from gaussad_cli.detector.model import BackboneIdentity, Calibration, Model, fit_level
+from gaussad_cli.detector.model import BackboneIdentity, Calibration, Model, PooledModel, fit_level
 from gaussad_cli.extraction.engine import Compute
 from gaussad_cli.extraction.torch_engine import TorchEngine
 from gaussad_cli.gaussian.compression import NO_COMPRESSION
@@ -65,7 +65,7 @@ def features(images, levels=LEVELS):
 def tiny_model(n=40, compression=NO_COMPRESSION, levels=LEVELS, threshold=None):
     """A model of n images, calibrated on 19 others; the threshold is their median unless it is given."""
     trained = features(pictures(n), levels)
-    fitted = tuple(fit_level(level, trained[level], compression) for level in levels)
+    fitted = PooledModel(tuple(fit_level(level, trained[level], compression) for level in levels))
     model = Model(IDENTITY, fitted, Calibration(np.zeros(0), 0.5, 0.0), {})
     held_out = np.sort(model.score(features(pictures(19, seed=1), levels)))
     cut = float(np.median(held_out)) if threshold is None else threshold
@@ -80,7 +80,7 @@ def lite0_model(level=1, **changes):
         padding="tf",
     )  # fmt: skip
     rows = np.random.default_rng(0).normal(size=(9, backbone.dims[0]))
-    return replace(model, backbone=replace(identity, **changes), levels=(fit_level(level, rows),))
+    return replace(model, backbone=replace(identity, **changes), gaussians=PooledModel((fit_level(level, rows),)))
 
 
 def open_tiny_network(batch_size=3, levels=LEVELS):

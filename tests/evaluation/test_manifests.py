@@ -62,7 +62,7 @@ def test_an_evaluation_says_what_its_rows_came_of(cache, tmp_path):
     path = evaluate(cache, tmp_path / "r")
     (manifest,) = results.read_manifests(tmp_path / "r", "d")
     assert manifest == manifests.read(path)
-    assert manifest.recipe == dataclasses.asdict(RECIPE_OF_NET)
+    assert manifest.recipe == RECIPE_OF_NET.content
     assert manifest.folds == {"kind": "KFold", "n": N_FOLDS, "shuffle": True, "seed": FOLD_SEED}
     assert set(manifest.categories) == {"knob", "lid"}
     (record,) = manifest.categories["knob"]

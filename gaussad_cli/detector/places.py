@@ -1,0 +1,246 @@
+"""The Gaussians of places in a model: its heat maps, how it is made of images, and how images are added to it.
+
+The score of an image is the greatest value of its heat map, so the threshold of the score is that of the pixels too: a
+mask of the places beyond it is empty exactly for the images that count as normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from threadpoolctl import threadpool_limits
+
+from gaussad_cli.backbones.registry import format_levels
+from gaussad_cli.detector.kept_maps import KeptMaps
+from gaussad_cli.detector.scores import Scores
+from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.engine import usable_cores
+from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
+from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.places import (
+    PLACES,
+    SMOOTHING,
+    Maps,
+    PlaceGaussians,
+    PlaceMoments,
+    PlaceOptions,
+    fit_places,
+    gather_places,
+    greatest,
+    join_levels,
+    merge_places,
+    smooth,
+)
+
+MOST_INTENSITY = 0.95  # of the shrinkage: beyond it, the places' own covariances are lost in the rounding of a model
+
+
+@dataclass(frozen=True)
+class PlacesModel:
+    """A Gaussian per place, and what turns the distances of an image into its heat map.
+
+    Attributes
+    ----------
+    dims : level -> channels, ascending; the levels that are joined
+    gaussians : the Gaussians; their factors are float16 numbers, so a model is the same in memory and in its file
+    compression : says which directions of the image-wide covariance are kept
+    sigma : of the Gaussian that heat maps are smoothed by, in places
+    typical : the median over images of the median of their held-out heat maps: what a normal place looks like
+    """
+
+    dims: dict[int, int]
+    gaussians: PlaceGaussians
+    compression: Compression
+    sigma: float
+    typical: float
+
+    @property
+    def n(self) -> int:
+        """The number of images."""
+        return self.gaussians.n
+
+    @property
+    def grid(self) -> int:
+        """The places per side."""
+        return round(len(self.gaussians.mean) ** 0.5)
+
+    def heat_maps(self, features: Mapping[int, NDArray[Any]]) -> Array:
+        """Return the heat maps of features, level -> (m, places * D_level), (m, grid, grid) float64."""
+        return self.heat_maps_of(join_levels({level: features[level] for level in self.dims}, self.grid**2))
+
+    def heat_maps_of(self, maps: Maps) -> Array:
+        """Return the heat maps of joined maps (m, places, D), (m, grid, grid) float64."""
+        return smooth(np.sqrt(self._squared(maps)), self.sigma)
+
+    def held_out_heat_maps_of(self, maps: Maps) -> Array:
+        """Return the heat maps that images of the fit, (m, places, D), have from a model of all others."""
+        return smooth(self.gaussians.held_out(self._squared(maps)), self.sigma)
+
+    def score(self, features: Mapping[int, NDArray[Any]]) -> Scores:
+        """Return the scores of features, level -> (m, places * D_level)."""
+        heat_maps = self.heat_maps(features)
+        return Scores(greatest(heat_maps), heat_maps=heat_maps)
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Describe the Gaussians for a person: name and text per line."""
+        dim, kept = self.gaussians.basis.shape
+        text = (
+            f"{dim} features, {kept} kept, shrinkage {self.gaussians.intensity:.4f}, {self.grid} x {self.grid} places "
+            f"of levels {format_levels(tuple(self.dims))}, smoothed by {self.sigma:g}"
+        )
+        return [("places", text)]
+
+    def _squared(self, maps: Maps) -> Array:
+        with threadpool_limits(1, user_api="blas"):
+            return self.gaussians.squared(maps, usable_cores())
+
+
+@dataclass(frozen=True)
+class FittedPlaces:
+    """A model of places, and the held-out scores (n,) of the images that it was made of."""
+
+    model: PlacesModel
+    held_out: Array
+
+
+def train_places(maps: KeptMaps, n: int, compression: Compression | None) -> FittedPlaces:
+    """Fit a Gaussian per place to the first n images.
+
+    Parameters
+    ----------
+    compression : of the image-wide covariance's directions; None: the default
+
+    Raises
+    ------
+    UserError
+        If the images do not vary.
+    """
+    options = PLACES if compression is None else replace(PLACES, compression=compression)
+    with threadpool_limits(1, user_api="blas"):
+        gaussians = _fit(gather_places(maps.read(0, n), usable_cores()), options)
+    model = PlacesModel(maps.dims, gaussians, options.compression, SMOOTHING, 0.0)
+    held_out, typical = _hold_out(model, maps.read(0, n))
+    return FittedPlaces(replace(model, typical=typical), held_out)
+
+
+def score_maps(model: PlacesModel, maps: Iterable[Maps]) -> Array:
+    """Return the scores (m,) of joined maps that come in chunks."""
+    return np.concatenate([np.zeros(0), *(greatest(model.heat_maps_of(chunk)) for chunk in maps)])
+
+
+def _hold_out(model: PlacesModel, maps: Iterable[Maps]) -> tuple[Array, float]:
+    """Return the held-out scores (m,) of images of the fit, and the median of their heat maps' medians."""
+    scores, medians = [], []
+    for chunk in maps:
+        heat_maps = model.held_out_heat_maps_of(chunk)
+        scores.append(greatest(heat_maps))
+        medians.append(np.median(heat_maps, axis=(1, 2)))
+    return np.concatenate(scores), float(np.median(np.concatenate(medians)))
+
+
+def _fit(moments: PlaceMoments, options: PlaceOptions) -> PlaceGaussians:
+    """Fit Gaussians whose factors are float16 numbers."""
+    try:
+        gaussians = fit_places(moments, options, usable_cores())
+        if gaussians.intensity > MOST_INTENSITY:
+            gaussians = fit_places(moments, replace(options, intensity=MOST_INTENSITY), usable_cores())
+    except ValueError as error:  # also of a matrix that cannot be factorised
+        raise UserError(f"no model can be made of the normal images: {error}.") from None
+    with np.errstate(over="ignore"):
+        factors = gaussians.factors.astype(np.float16).astype(np.float32)
+    if not np.isfinite(factors).all():
+        raise UserError("no model can be made of the normal images: some places vary too little. Give more images.")
+    return replace(gaussians, factors=factors)
+
+
+# --- adding images ---
+
+
+def update_places(model: PlacesModel, maps: KeptMaps) -> FittedPlaces:
+    """Return the model with images added, and their held-out scores.
+
+    Nothing of the old images is needed but the model: their means, and their covariances in the kept directions, which
+    follow from the factors (see :func:`covariances`). Moments of old and new images are merged in these directions and
+    a Gaussian per place is fitted again, so only what the first training left out stays left out.
+    """
+    old = model.gaussians
+    with threadpool_limits(1, user_api="blas"):
+        shift, moments = _deviations(old, maps)
+        before = PlaceMoments(old.n, np.zeros_like(moments.mean), (old.n - 1) * covariances(old))
+        inner = _fit(merge_places(before, moments), replace(PLACES, compression=NO_COMPRESSION))
+    share = moments.n / inner.n
+    gaussians = replace(
+        inner,
+        mean=(old.mean + share * shift).astype(np.float32),
+        basis=(old.basis.astype(np.float64) @ inner.basis).astype(np.float32),
+    )
+    updated = replace(model, gaussians=gaussians)
+    held_out, typical = _hold_out(updated, maps.read())
+    return FittedPlaces(replace(updated, typical=(1.0 - share) * model.typical + share * typical), held_out)
+
+
+def covariances(gaussians: PlaceGaussians) -> Array:
+    """Return the places' own covariances S_p in the kept directions, (P, k, k) float64.
+
+    The factors W have them: ``(W'W)^-1 = (1 - rho) S_p + rho I``. With factors in float16, the largest error of a
+    direction's variance was 0.2 %, less than if S_p itself were rounded so (docs/places.md).
+    """
+    inverse = np.linalg.inv(gaussians.factors.astype(np.float64))
+    rho, size = gaussians.intensity, gaussians.basis.shape[1]
+    return np.asarray((inverse @ inverse.transpose(0, 2, 1) - rho * np.eye(size)) / (1.0 - rho))
+
+
+def _deviations(old: PlaceGaussians, maps: KeptMaps) -> tuple[Array, PlaceMoments]:
+    """Return the mean deviation (P, D) of new images from the old means, and moments in the old kept directions."""
+    total = np.zeros(old.mean.shape)
+
+    def projected() -> Iterable[Maps]:
+        for chunk in maps.read():
+            total[:] += (chunk - old.mean).sum(axis=0, dtype=np.float64)
+            yield np.stack([old.project(image) for image in chunk])
+
+    moments = gather_places(projected(), usable_cores())
+    return total / moments.n, moments
+
+
+# --- where an image deviates ---
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Where an image deviates most, in pixels of its file.
+
+    Attributes
+    ----------
+    x, y : the middle of the place with the greatest value
+    box : (left, top, right, bottom) of the region beyond the threshold around it, the last two just outside; None if
+        no place is beyond it
+    """
+
+    x: int
+    y: int
+    box: tuple[int, int, int, int] | None
+
+
+def locate(heat_map: Array, threshold: float, shape: tuple[int, int]) -> Deviation:
+    """Return where a heat map (g, g) of an image of some (height, width) has its greatest value."""
+    grid = len(heat_map)
+    row, column = divmod(int(heat_map.argmax()), grid)
+    height, width = shape
+    x, y = int((column + 0.5) * width / grid), int((row + 0.5) * height / grid)
+    regions, _ = ndimage.label(heat_map > threshold, np.ones((3, 3)))
+    if not regions[row, column]:
+        return Deviation(x, y, None)
+    rows, columns = np.nonzero(regions == regions[row, column])
+    (top, bottom), (left, right) = _pixels(rows, height / grid), _pixels(columns, width / grid)
+    return Deviation(x, y, (left, top, right, bottom))
+
+
+def _pixels(places: NDArray[np.intp], size: float) -> tuple[int, int]:
+    """Return the first pixel of some rows or columns of places, and the first one after them."""
+    return int(places.min() * size), int(np.ceil((places.max() + 1) * size))
