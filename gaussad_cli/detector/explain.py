@@ -71,6 +71,14 @@ class Decided:
         decision = "anomalous" if self.anomalous else "normal"
         return f"{name}: {decision}, score {self.score:.2f} (threshold {self.threshold:.2f}), p = {self.p_value:.3g}"
 
+    def row(self) -> dict[str, Any]:
+        """Return the numbers, JSON-able."""
+        raise NotImplementedError
+
+    def table(self) -> str:
+        """Return the numbers as text."""
+        raise NotImplementedError
+
     def decision_row(self) -> dict[str, Any]:
         """Return the numbers of this class, JSON-able."""
         return {
@@ -220,8 +228,6 @@ def check_level(model: Model, level: int | None) -> None:
     UserError
         If it does not; the message names the levels that it has.
     """
-    if model.places is not None:
-        raise UserError("only pooled models can be explained: train one with --pooled.")
     if level is not None and level not in model.level_numbers:
         raise UserError(f"--level {level}: the model only has level {', '.join(map(str, model.level_numbers))}.")
 

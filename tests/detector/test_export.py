@@ -15,6 +15,7 @@ from gaussad_cli import __version__
 from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.detector import export, onnx_graph
 from gaussad_cli.detector.onnx_graph import build_graph, resize_like_opencv
+from gaussad_cli.detector.scores import Scores
 from gaussad_cli.errors import UserError
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from tests.detector.tiny_network import BACKBONE, SIZE, TinyNetwork, features, lite0_model, pictures, tiny_model
@@ -133,12 +134,16 @@ def test_the_file_says_what_it_is():
     assert [out.name for out in proto.graph.output] == ["score", "decision", "p_value", "level_scores"]
 
 
+def own(model, squares, factor=1.0):
+    return Scores(factor * model.score(features(squares)))
+
+
 @pytest.fixture
 def tiny_source(monkeypatch):
     resolved = ResolvedNetwork(BACKBONE, "native", (1, 2), checkpoint=None)
     monkeypatch.setattr(export, "find_network", lambda model, weights: resolved)
     monkeypatch.setattr(export, "build_network", lambda network: TinyNetwork())
-    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: model.score(features(squares)))
+    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: own(model, squares))
     monkeypatch.setattr(export, "_TIMED_RUNS", 2)
 
 
@@ -156,7 +161,7 @@ def test_what_is_written_is_measured(tmp_path, tiny_source, resize):
 def test_given_images_are_compared_on(tmp_path, tiny_source, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        export, "own_scores", lambda model, _source, squares: (seen.append(squares), model.score(features(squares)))[1]
+        export, "own_scores", lambda model, _source, squares: (seen.append(squares), own(model, squares))[1]
     )
     image = pictures(1, seed=5, height=50, width=40)[0]
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
@@ -167,7 +172,7 @@ def test_given_images_are_compared_on(tmp_path, tiny_source, monkeypatch):
 
 @pytest.mark.parametrize("wrong", [1 + 2e-4, np.nan])
 def test_a_file_that_scores_otherwise_is_not_written(tmp_path, tiny_source, monkeypatch, wrong):
-    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: wrong * model.score(features(squares)))
+    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: own(model, squares, wrong))
     with pytest.raises(UserError, match="nothing was written"):
         export.export_model(tiny_model(), None, tmp_path / "m.onnx", "nhwc-uint8", False, [])
     assert not list(tmp_path.iterdir())
