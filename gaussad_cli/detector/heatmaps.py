@@ -48,7 +48,7 @@ class Scale:
 
     def steps(self, distances: NDArray[Any]) -> Pixels:
         """Return the steps of the scale that distances are at: 0 has no colour, 128 is the threshold, 255 the end."""
-        reach = max(self.threshold - self.typical, np.finfo(np.float32).tiny)
+        reach = max(self.threshold - self.typical, float(np.finfo(np.float32).tiny))
         return np.clip(_AT_THRESHOLD * (distances - self.typical) / reach, 0, _STEPS - 1).astype(np.uint8)
 
 
@@ -117,7 +117,7 @@ def overlay(pixels: Pixels, distances: NDArray[Any], scale: Scale) -> Pixels:
     -------
     (H, W, 3) uint8 RGB: the image in gray, colours over it, and an outline around the mask
     """
-    gray = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY) if pixels.ndim == 3 else pixels
+    gray: Pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8) if pixels.ndim == 3 else pixels
     result = colour(gray, scale.steps(bring_to(distances, gray.shape)))
     outlines, _ = cv2.findContours(
         mask_of(distances, scale.threshold, gray.shape).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE

@@ -14,8 +14,8 @@ from gaussad_cli.gaussian.places import PlaceGaussians, smoothing_matrix
 class PlaceMaps(nn.Module):
     """The smoothed distances of every place: (N, P * D_level) float32 per level -> (N, g, g) float64.
 
-    The steps and their types are those of :meth:`PlaceGaussians.distances` and :func:`smooth`. The factors are kept as
-    the values below and on their diagonals, in half precision: so they take a quarter of the bytes.
+    The steps and their types are those of :func:`join_levels`, :meth:`PlaceGaussians.distances` and :func:`smooth`. Of
+    the factors, the values on and below the diagonals are kept, in half precision: so they take a quarter of the bytes.
     """
 
     mean: Tensor
@@ -42,8 +42,13 @@ class PlaceMaps(nn.Module):
         """Return the heat maps."""
         places, size = self.mean.shape[0], self.basis.shape[1]
         joined = torch.cat([level.reshape(-1, places, level.shape[1] // places) for level in levels], 2)
-        deviations = ((joined - self.mean) @ self.basis).transpose(0, 1)  # (P, N, k)
+        deviations = ((self._average_neighbours(joined) - self.mean) @ self.basis).transpose(0, 1)  # (P, N, k)
         factors = self.packed.float()[:, self.position].reshape(places, size, size) * self.lower
         whitened = torch.matmul(deviations, factors.transpose(1, 2))
         distances = whitened.double().square().sum(2).sqrt().t().reshape(-1, self.grid, self.grid)
         return self.kernel @ distances @ self.kernel.t()
+
+    def _average_neighbours(self, images: Tensor) -> Tensor:
+        """Return what :func:`gaussad_cli.gaussian.places.average_neighbours` does, (N, P, D)."""
+        grids = images.transpose(1, 2).reshape(-1, images.shape[2], self.grid, self.grid)
+        return nn.functional.avg_pool2d(grids, 3, 1, 1, count_include_pad=False).flatten(2).transpose(1, 2)

@@ -29,9 +29,9 @@ def draw_places(explanation: PlacesExplanation, path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13.5, 7.6), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.5, 1.0])
-    image, heat_map, mask = above.subplots(1, 3)
-    levels, scores = below.subplots(1, 2, width_ratios=[1.0, 2.0])
+    places = figure.add_gridspec(2, 3, height_ratios=[1.5, 1.0])
+    image, heat_map, mask = (figure.add_subplot(places[0, column]) for column in range(3))
+    levels, scores = figure.add_subplot(places[1, 0]), figure.add_subplot(places[1, 1:])
     image.imshow(explanation.pixels)
     image.set_title("image", fontsize=10)
     _draw_heat_map(heat_map, explanation)
