@@ -23,7 +23,7 @@ from safetensors.numpy import load, save
 
 from gaussad_cli import __version__
 from gaussad_cli.detector.model import HASH_DIGITS, BackboneIdentity, Calibration, LevelModel, Model, PooledModel
-from gaussad_cli.detector.places import MOST_INTENSITY, PlacesModel
+from gaussad_cli.detector.places import PlacesModel
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import digest_arrays
 from gaussad_cli.files import write_whole
@@ -194,7 +194,7 @@ def _pooled(described: Mapping[str, Any], arrays: Arrays) -> PooledModel:
 def _places(described: Mapping[str, Any], grid: int, arrays: Arrays) -> PlacesModel:
     dims = {int(level): int(dim) for level, dim in described["dims"]}
     n, intensity, sigma, typical = (described[name] for name in ("n", "intensity", "sigma", "typical"))
-    if not (n >= 2 and 0.0 <= intensity <= MOST_INTENSITY and sigma >= 0.0 and typical >= 0.0):
+    if not (n >= 2 and 0.0 <= intensity < 1.0 and sigma >= 0.0 and typical >= 0.0):
         raise ValueError("numbers about its places that no model has")
     kept = arrays["places.basis"].shape[-1]
     mean = _checked(arrays, "places.mean", (grid * grid, sum(dims.values())), np.float32)

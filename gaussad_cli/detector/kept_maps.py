@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,9 +59,9 @@ class KeptMaps:
         dim, end = sum(self.dims.values()), self.n if stop is None else stop
         for first in range(start, end, CHUNK):
             n = min(CHUNK, end - first)
-            self.file.seek(first * self.places * dim * np.dtype(np.float32).itemsize)
-            rows: NDArray[Any] = np.fromfile(self.file, np.float32, n * self.places * dim)
-            yield rows.reshape(n, self.places, dim)
+            size = self.places * dim * np.dtype(np.float32).itemsize
+            self.file.seek(first * size)
+            yield np.frombuffer(self.file.read(n * size), np.float32).reshape(n, self.places, dim)
 
 
 @contextmanager

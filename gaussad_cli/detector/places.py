@@ -19,7 +19,7 @@ from gaussad_cli.detector.kept_maps import KeptMaps
 from gaussad_cli.detector.scores import Scores
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import usable_cores
-from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
+from gaussad_cli.gaussian.compression import Compression
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.places import (
     PLACES,
@@ -36,7 +36,7 @@ from gaussad_cli.gaussian.places import (
     smooth,
 )
 
-MOST_INTENSITY = 0.95  # of the shrinkage: beyond it, the places' own covariances are lost in the rounding of a model
+_ROUNDING = 1e-5  # of float32 features, relative; a network's layers add some up
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class PlacesModel:
 
 @dataclass(frozen=True)
 class FittedPlaces:
-    """A model of places, and the held-out scores (n,) of the images that it was made of."""
+    """A model of places, and the held-out scores (m,) of the images that it was made of, or that were added to it."""
 
     model: PlacesModel
     held_out: Array
@@ -121,7 +121,9 @@ def train_places(maps: KeptMaps, n: int, compression: Compression | None) -> Fit
     """
     options = PLACES if compression is None else replace(PLACES, compression=compression)
     with threadpool_limits(1, user_api="blas"):
-        gaussians = _fit(gather_places(maps.read(0, n), usable_cores()), options)
+        moments = gather_places(maps.read(0, n), usable_cores())
+        _check_variance(moments)
+        gaussians = _fit(moments, options)
     model = PlacesModel(maps.dims, gaussians, options.compression, SMOOTHING, 0.0)
     held_out, typical = _hold_out(model, maps.read(0, n))
     return FittedPlaces(replace(model, typical=typical), held_out)
@@ -142,12 +144,17 @@ def _hold_out(model: PlacesModel, maps: Iterable[Maps]) -> tuple[Array, float]:
     return np.concatenate(scores), float(np.median(np.concatenate(medians)))
 
 
+def _check_variance(moments: PlaceMoments) -> None:
+    """Check that features vary by more than their rounding, which may differ between batches for the same image."""
+    variance = np.einsum("pdd->", moments.second) / (moments.n - 1)
+    if variance <= _ROUNDING**2 * np.square(moments.mean).sum():
+        raise UserError("the normal images are all alike: there is nothing to learn from.")
+
+
 def _fit(moments: PlaceMoments, options: PlaceOptions) -> PlaceGaussians:
     """Fit Gaussians whose factors are float16 numbers."""
     try:
         gaussians = fit_places(moments, options, usable_cores())
-        if gaussians.intensity > MOST_INTENSITY:
-            gaussians = fit_places(moments, replace(options, intensity=MOST_INTENSITY), usable_cores())
     except ValueError as error:  # also of a matrix that cannot be factorised
         raise UserError(f"no model can be made of the normal images: {error}.") from None
     with np.errstate(over="ignore"):
@@ -161,7 +168,7 @@ def _fit(moments: PlaceMoments, options: PlaceOptions) -> PlaceGaussians:
 
 
 def update_places(model: PlacesModel, maps: KeptMaps) -> FittedPlaces:
-    """Return the model with images added, and their held-out scores.
+    """Return the model with images added, `typical` of these images alone, and their held-out scores.
 
     Nothing of the old images is needed but the model: their means, and their covariances in the kept directions, which
     follow from the factors (see :func:`covariances`). Moments of old and new images are merged in these directions and
@@ -171,7 +178,7 @@ def update_places(model: PlacesModel, maps: KeptMaps) -> FittedPlaces:
     with threadpool_limits(1, user_api="blas"):
         shift, moments = _deviations(old, maps)
         before = PlaceMoments(old.n, np.zeros_like(moments.mean), (old.n - 1) * covariances(old))
-        inner = _fit(merge_places(before, moments), replace(PLACES, compression=NO_COMPRESSION))
+        inner = _fit(merge_places(before, moments), PlaceOptions(intensity=old.intensity))
     share = moments.n / inner.n
     gaussians = replace(
         inner,
@@ -180,7 +187,7 @@ def update_places(model: PlacesModel, maps: KeptMaps) -> FittedPlaces:
     )
     updated = replace(model, gaussians=gaussians)
     held_out, typical = _hold_out(updated, maps.read())
-    return FittedPlaces(replace(updated, typical=(1.0 - share) * model.typical + share * typical), held_out)
+    return FittedPlaces(replace(updated, typical=typical), held_out)
 
 
 def covariances(gaussians: PlaceGaussians) -> Array:

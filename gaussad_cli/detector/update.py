@@ -2,7 +2,7 @@
 
 A pooled model keeps the features of its images, so the new model is that of a fit to all at once, to the bit. A model
 of places keeps no image: its Gaussians are those of all images within the directions that the first training kept, and
-the held-out distances of old images are carried over (:func:`carried_over`).
+the held-out distances of old images are carried over (:func:`shrunk_by`).
 """
 
 from __future__ import annotations
@@ -175,24 +175,25 @@ def update_by_places(model: Model, maps: KeptMaps, new: NewImages) -> Model:
     """Return the model of places with images added, whose maps were kept."""
     if model.places is None:
         raise ValueError("this is not a model of places")
-    fitted = update_places(model.places, maps)
-    held_out = carried_over(model.calibration.distances, new.scores, fitted.held_out)
-    return _updated(model, fitted.model, calibration_of(held_out, model.calibration.fpr), new.hashes)
+    fitted, old = update_places(model.places, maps), model.calibration
+    ratio = shrunk_by(new.scores, fitted.held_out)
+    share = len(new.scores) / fitted.model.n
+    typical = (1.0 - share) * ratio * model.places.typical + share * fitted.model.typical
+    calibration = calibration_of(np.concatenate([ratio * old.distances, fitted.held_out]), old.fpr)
+    return _updated(model, replace(fitted.model, typical=typical), calibration, new.hashes)
 
 
-def carried_over(distances: Array, before: Array, held_out: Array) -> Array:
-    """Return held-out distances of all images (n + m,): the old ones as the updated model would give them, and the new.
+def shrunk_by(before: Array, held_out: Array) -> float:
+    """Return by what the held-out distances of old images are multiplied when images were added, at most 1.
 
     The more images a model has, the smaller its held-out distances. How much smaller they have become is measured on
-    the new images, which neither model has seen: by the median of the ratios of their distances, at most 1.
+    the new images, which neither model has seen: it is the median of the ratios of their distances.
 
     Parameters
     ----------
-    distances : (n,) of the old images, as the model has them
     before, held_out : (m,) of the new images, by the model as it was, and held out of the updated one
     """
-    ratio = min(1.0, float(np.median(held_out / before)))
-    return np.concatenate([distances * ratio, held_out])
+    return min(1.0, float(np.median(held_out / before)))
 
 
 def _updated(
