@@ -1,8 +1,8 @@
 """Heat maps: an image's distances on a grid of places as colours over it, as a mask, and as the region around the peak.
 
 A map holds one distance for each of g x g places, row by row over the whole image. The scale of the colours is the same
-for all images of a model, and held-out good images fix it: a place as far out as is typical of them has no colour, and
-at the threshold of the mask the opacity makes a step. So good images look good, and the same colour means the same
+for all images of a model, and held-out good images fix it: a place about as far out as is typical of them has no colour,
+and at the threshold of the mask the opacity makes a step. So good images look good, and the same colour means the same
 distance in all images.
 """
 
@@ -22,7 +22,8 @@ Pixels = NDArray[np.uint8]
 
 _STEPS, _GRAYS = 256, 256  # of the scale, and of an image
 _AT_THRESHOLD = _STEPS // 2
-_BELOW, _ABOVE, _FULL = 0.25, 0.45, 0.7  # opacity just below the threshold, at it, and at the end of the scale
+_FAINTEST = 0.4  # of the way to the threshold: up to here, where most of a good image lies, there is no colour
+_BELOW, _ABOVE, _FULL = 0.3, 0.5, 0.7  # opacity just below the threshold, at it, and at the end of the scale
 _DARKEST = 90  # of the colour map's 256 colours, the first that is used: the darker ones look like shadows on the image
 _OUTLINE = (255, 255, 255)
 _PER_OUTLINE = 400  # pixels of the shorter side per pixel that the outline is thick
@@ -34,7 +35,7 @@ class Scale:
 
     Attributes
     ----------
-    typical : distance from which on there is colour
+    typical : distance where the scale begins, that of an ordinary place
     threshold : distance from which on a pixel belongs to the mask; twice as far beyond `typical`, the scale ends
     """
 
@@ -139,7 +140,7 @@ def _colours() -> Pixels:
     """
     shades = np.linspace(_DARKEST, 255, _STEPS).round().astype(np.uint8)
     colours = cv2.applyColorMap(shades[:, None], cv2.COLORMAP_INFERNO)[:, None, 0, ::-1]  # (256, 1, 3)
-    below = _BELOW * np.linspace(0, 1, _AT_THRESHOLD) ** 3  # most of a good image lies in the first half of these steps
+    below = np.interp(np.arange(_AT_THRESHOLD) / _AT_THRESHOLD, [_FAINTEST, 1.0], [0.0, _BELOW])
     opacity = np.concatenate([below, np.linspace(_ABOVE, _FULL, _STEPS - _AT_THRESHOLD)])[:, None, None]
     gray = np.arange(_GRAYS)[:, None]
     return np.asarray(opacity * colours + (1 - opacity) * gray).round().astype(np.uint8).reshape(-1, 3)
