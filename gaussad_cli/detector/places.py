@@ -74,11 +74,13 @@ class PlacesModel:
 
     def heat_maps_of(self, maps: Maps) -> Array:
         """Return the heat maps of joined maps (m, places, D), (m, grid, grid) float64."""
-        return smooth(np.sqrt(self._squared(maps)), self.sigma)
+        with threadpool_limits(1, user_api="blas"):
+            return smooth(self.gaussians.distances(maps, usable_cores()), self.sigma)
 
     def held_out_heat_maps_of(self, maps: Maps) -> Array:
         """Return the heat maps that images of the fit, (m, places, D), have from a model of all others."""
-        return smooth(self.gaussians.held_out(self._squared(maps)), self.sigma)
+        with threadpool_limits(1, user_api="blas"):
+            return smooth(self.gaussians.left_out(maps, usable_cores()), self.sigma)
 
     def score(self, features: Mapping[int, NDArray[Any]]) -> Scores:
         """Return the scores of features, level -> (m, places * D_level)."""
@@ -93,10 +95,6 @@ class PlacesModel:
             f"of levels {format_levels(tuple(self.dims))}, smoothed by {self.sigma:g}"
         )
         return [("places", text)]
-
-    def _squared(self, maps: Maps) -> Array:
-        with threadpool_limits(1, user_api="blas"):
-            return self.gaussians.squared(maps, usable_cores())
 
 
 @dataclass(frozen=True)

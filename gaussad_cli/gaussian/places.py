@@ -27,9 +27,12 @@ from gaussad_cli.gaussian.moments import Array
 Target = Literal["image", "identity", "padim"]
 TARGETS: tuple[Target, ...] = ("image", "identity", "padim")
 PADIM = 0.01  # what PaDiM adds to every variance (Defard et al. 2020, section III-B)
+FAR = 0.9  # the quantile of held-out normal images that is one unit from their median, see :class:`MapScale`
+WHOLE_WEIGHT = 0.5  # of the deviation of a whole image, beside that of its greatest place
 TOP = 0.01  # share of the places whose mean distance is the score of :func:`top_mean`
 
 _BLOCK = 16  # places at a time: their matrices stay in a core's cache
+_LEAST_SPREAD = 1e-6  # of the median: images that are copies have no spread
 _ROUNDING = 1e-12  # of T's greatest variance: directions with less are rounding of float32 features
 
 Maps = NDArray[np.float32]
@@ -142,6 +145,29 @@ class PlaceGaussians:
         with np.errstate(divide="ignore", invalid="ignore"):
             grown = (n / m) ** 2 * (m - 1.0) / m * squared / np.maximum(left, 0.0)
         return np.asarray(np.sqrt(grown))
+
+    def left_out(self, images: Maps, threads: int = 1) -> Array:
+        """Return the distances that images of the fit, (m, P, D), would have from Gaussians of all others, (m, P).
+
+        As :meth:`held_out`, but without the image's own part in T too, to first order. With y_q its deviation at place
+        q, T loses n/m^2 times the mean over q of y_q y_q', which at place p adds ``rho n/m^2 mean_q (y_q' a)^2`` to the
+        squared distance, a being y_p times the inverse of Sigma_p. For Gaussians that are shrunk towards T.
+        """
+        projected = [self.project(image) for image in images]
+        squared, solved = np.zeros((len(images), len(self.mean))), [np.empty_like(rows) for rows in projected]
+
+        def block(places: slice) -> None:
+            factors = self.factors[places]
+            for row, deviations in enumerate(projected):
+                whitened = np.matmul(factors, deviations[places, :, None])
+                squared[row, places] = np.einsum("pki,pki->p", whitened, whitened, dtype=np.float64)
+                solved[row][places] = np.matmul(factors.transpose(0, 2, 1), whitened)[..., 0]
+
+        _by_blocks(block, len(self.mean), threads)
+        share = self.intensity * self.n / (self.n - 1.0) ** 2
+        for row, (y, a) in enumerate(zip(projected, solved, strict=True)):
+            squared[row] += share * np.einsum("pk,pk->p", a @ (y.T @ y / len(y)), a, dtype=np.float64)
+        return self.held_out(squared)
 
 
 def join_levels(features: Mapping[int, Maps], places: int, neighbours: bool = True) -> Maps:
@@ -375,3 +401,48 @@ def top_mean(maps: Array, share: float = TOP) -> Array:
     """Return the mean of the greatest values of every heat map (m, g, g), a share of its places, (m,)."""
     values = np.sort(maps.reshape(len(maps), -1), axis=1)
     return np.asarray(values[:, -max(1, round(share * values.shape[1])) :].mean(axis=1))
+
+
+def whole(maps: Array) -> Array:
+    """Return the mean of every heat map (m, g, g), (m,): how far an image is as a whole."""
+    return np.asarray(maps.reshape(len(maps), -1).mean(axis=1))
+
+
+@dataclass(frozen=True)
+class MapScale:
+    """How far held-out normal images are, at their greatest place and as a whole: the unit of an image's score.
+
+    A defect shows at a place, a wrong material or light in the whole image and nowhere in particular. The score is the
+    greater of two deviations, each 0 for the median held-out normal image and 1 for the one at :data:`FAR`; that of the
+    whole counts half, because where objects are not aligned, whole images vary more than n of them tell.
+
+    Attributes
+    ----------
+    greatest, whole : the median, and how far the quantile :data:`FAR` lies beyond it
+    """
+
+    greatest: tuple[float, float]
+    whole: tuple[float, float]
+
+    def deviations(self, maps: Array) -> tuple[Array, Array]:
+        """Return the deviations at the greatest place, and of the whole, of heat maps (m, g, g), (m,) each."""
+        at_place = (greatest(maps) - self.greatest[0]) / self.greatest[1]
+        return at_place, WHOLE_WEIGHT * (whole(maps) - self.whole[0]) / self.whole[1]
+
+    def score(self, maps: Array) -> Array:
+        """Return the scores of heat maps (m, g, g), (m,)."""
+        return np.maximum(*self.deviations(maps))
+
+    def distance_of(self, score: float) -> float:
+        """Return the distance that a place must have for its image to have this score."""
+        return self.greatest[0] + score * self.greatest[1]
+
+
+def fit_scale(held_out: Array) -> MapScale:
+    """Return the scale of the heat maps (n, g, g) of normal images, held out."""
+    return MapScale(_median_and_spread(greatest(held_out)), _median_and_spread(whole(held_out)))
+
+
+def _median_and_spread(values: Array) -> tuple[float, float]:
+    median, far = np.quantile(values, [0.5, FAR])
+    return float(median), float(max(far - median, _LEAST_SPREAD * abs(median), np.finfo(np.float64).tiny))

@@ -82,13 +82,13 @@ def test_the_default_keeps_the_directions_of_little_variance(train, images):
 
 
 def test_every_image_calibrates_by_a_model_that_has_not_seen_it(train, images):
-    """The rest is the image's own part in the image-wide covariance, which is large where there are but 16 places."""
+    """The rest is what is beyond first order in the image's own part in the covariance of but 16 places."""
     maps, expected = joined(pictures(N)), []
     for i in range(N):
         others = fit_places(gather_places([np.delete(maps, i, axis=0)]), PlaceOptions(intensity=PLACES.intensity))
         expected.append(others.distances(maps[[i]]).max())
     calibration = train(images, NO_COMPRESSION).model.calibration
-    np.testing.assert_allclose(calibration.by_image, expected, rtol=0.08)
+    np.testing.assert_allclose(calibration.by_image, expected, rtol=0.04)
     np.testing.assert_array_equal(calibration.distances, np.sort(calibration.by_image))
 
 
@@ -211,7 +211,7 @@ def test_distances_shrink_as_those_of_the_new_images_do_and_never_grow():
 
 
 def test_updates_of_a_real_category_come_close_to_training_on_all(mvtec, tmp_path):
-    """On a coarse grid, to be quick; docs/detector.md has 28 x 28 places: 2.5 % and 0.2 points."""
+    """On a coarse grid, to be quick; docs/detector.md has 28 x 28 places: 4.3 % and 0.2 points."""
     good = sorted((mvtec / "screw/train/good").iterdir())[::2]
     test = {name: sorted((mvtec / "screw/test" / name).iterdir()) for name in ("good", "thread_top", "scratch_neck")}
     anomalous = (*test["thread_top"], *test["scratch_neck"])
@@ -222,7 +222,7 @@ def test_updates_of_a_real_category_come_close_to_training_on_all(mvtec, tmp_pat
     opened = training.open_network(network, AUTO, tmp_path)
     for part in np.array_split(np.arange(70, len(good)), 3):
         model = add_images(model, opened, [good[i] for i in part], allow_anomalous=True).model
-    assert model.calibration.threshold == pytest.approx(whole.calibration.threshold, rel=0.05)
+    assert model.calibration.threshold == pytest.approx(whole.calibration.threshold, rel=0.06)
     looked_at = [image.features for batch in look(opened, [*test["good"], *anomalous]) for image in batch]
     seen = {level: np.stack([image[level] for image in looked_at]) for level in model.level_numbers}
     labels = np.arange(len(looked_at)) >= len(test["good"])
