@@ -65,7 +65,7 @@ class Exported:
             f"{self.path}: {len(self.graph.content) / 1e6:.1f} MB\n"
             f"input: {self.graph.describe_input()}\n"
             f"latency: {latency.one_thread:.1f} ms an image on one thread{on_all}\n"
-            f"greatest relative difference from the model's scores: {self.difference:.1e} "
+            f"greatest relative difference from the model: {self.difference:.1e} "
             f"({self.images} {'random images' if self.random else 'images'})"
         )
 
