@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from gaussad_cli.backbones.registry import format_levels
@@ -211,41 +210,3 @@ def _deviations(old: PlaceGaussians, maps: KeptMaps) -> tuple[Array, PlaceMoment
 
     moments = gather_places(projected(), usable_cores())
     return total / moments.n, moments
-
-
-# --- where an image deviates ---
-
-
-@dataclass(frozen=True)
-class Deviation:
-    """Where an image deviates most, in pixels of its file.
-
-    Attributes
-    ----------
-    x, y : the middle of the place with the greatest value
-    box : (left, top, right, bottom) of the region beyond the threshold around it, the last two just outside; None if
-        no place is beyond it
-    """
-
-    x: int
-    y: int
-    box: tuple[int, int, int, int] | None
-
-
-def locate(heat_map: Array, threshold: float, shape: tuple[int, int]) -> Deviation:
-    """Return where a heat map (g, g) of an image of some (height, width) has its greatest value."""
-    grid = len(heat_map)
-    row, column = divmod(int(heat_map.argmax()), grid)
-    height, width = shape
-    x, y = int((column + 0.5) * width / grid), int((row + 0.5) * height / grid)
-    regions, _ = ndimage.label(heat_map > threshold, np.ones((3, 3)))
-    if not regions[row, column]:
-        return Deviation(x, y, None)
-    rows, columns = np.nonzero(regions == regions[row, column])
-    (top, bottom), (left, right) = _pixels(rows, height / grid), _pixels(columns, width / grid)
-    return Deviation(x, y, (left, top, right, bottom))
-
-
-def _pixels(places: NDArray[np.intp], size: float) -> tuple[int, int]:
-    """Return the first pixel of some rows or columns of places, and the first one after them."""
-    return int(places.min() * size), int(np.ceil((places.max() + 1) * size))

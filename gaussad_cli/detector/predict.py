@@ -13,6 +13,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,16 +26,20 @@ import numpy as np
 from tqdm import tqdm
 
 from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_folder, problem_with
+from gaussad_cli.detector.heatmaps import Deviation, Scale, locate
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
+from gaussad_cli.detector.map_files import MapFolder
 from gaussad_cli.detector.model import Model
-from gaussad_cli.detector.places import Deviation, locate
 from gaussad_cli.detector.scores import Scores
 from gaussad_cli.detector.train import lowest_rate
 from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
 from gaussad_cli.extraction.decode import read_squares
+from gaussad_cli.extraction.engine import usable_cores
+from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import fit_name, write_whole, writing
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import conformal_threshold
+from gaussad_cli.lookahead import Together, look_ahead
 
 FORMATS = ("csv", "json")
 _PLACE = ("x", "y", "left", "top", "right", "bottom")  # columns of a model of places, in pixels of the file
@@ -100,25 +105,28 @@ class FilesToScore:
         folders = [Path(argument) for argument in self.arguments]
         return self.watched or (folders[0] if len(folders) == 1 and is_folder(folders[0]) else None)
 
-    def check(self, copies: Path | None) -> None:
-        """Check that there is something to score, and that copies of the files do not become files to score.
+    def check(self, copies: Path | None, maps: Path | None = None) -> None:
+        """Check that there is something to score, and that copies and heat maps do not become files to score.
 
         Raises
         ------
         UserError
             If neither or both of arguments and watched folder are given, there is no list that NUL could end the
-            names of, or copies would go to a folder of images.
+            names of, or copies or heat maps would go to a folder of images.
         """
         if bool(self.arguments) == (self.watched is not None):
             raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
         if self.null and "-" not in self.arguments:
             raise UserError("--null is for a list on stdin: give - for the images, and pipe find -print0 to it.")
-        if copies is None:
-            return
+        for option, folder, content in (("--copy-to", copies, "copies"), ("--maps", maps, "heat maps")):
+            if folder is not None:
+                self._check_outside(option, folder, content)
+
+    def _check_outside(self, option: str, folder: Path, content: str) -> None:
         for source in filter(is_folder, [self.watched] if self.watched else map(Path, self.arguments)):
-            if any(copies.resolve().is_relative_to(place) for place in find_images(source).places):
+            if any(folder.resolve().is_relative_to(place) for place in find_images(source).places):
                 raise UserError(
-                    f"--copy-to {copies} lies in {source}: the copies would be scored too. Choose another folder."
+                    f"{option} {folder} lies in {source}: the {content} would be scored too. Choose another folder."
                 )
 
 
@@ -161,10 +169,12 @@ def predict_files(
     # Rows on the same terminal show the progress already.
     hidden = True if files.watched or sys.stdout.isatty() else None
     columns = level_columns(model), model.places is not None
+    maps = _map_folder(model, output.maps, threshold, root)
     output.write_header(*columns)
+    predictions = (predict(model, batch, threshold) for batch in look(network, paths, one_by_one))
     with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar:
-        for batch in look(network, paths, one_by_one):
-            for prediction in predict(model, batch, threshold):
+        for batch in predictions if maps is None else _with_maps(predictions, maps, one_by_one, files.say):
+            for prediction in batch:
                 output.write_prediction(prediction, *columns)
                 if output.copies is not None:
                     copy_file(output.copies, prediction, root)
@@ -172,6 +182,41 @@ def predict_files(
                 counts[FAR] += prediction.score is not None and prediction.score > far
             bar.update(len(batch))
     return counts
+
+
+def _map_folder(model: Model, folder: Path | None, threshold: float, root: Path | None) -> MapFolder | None:
+    if folder is None:
+        return None
+    if model.places is None:
+        raise UserError("--maps: a pooled model has no heat maps. Train it without --pooled to get them.")
+    depth = depth_of(model.backbone.preprocessing)
+    return MapFolder(folder, Scale(model.places.typical, threshold), depth, root)
+
+
+def _with_maps(
+    batches: Iterable[list[Prediction]], maps: MapFolder, one_by_one: bool, say: Say
+) -> Iterator[list[Prediction]]:
+    """Yield batches of predictions as soon as their heat maps are written, while the network is at the next one."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+
+        def submit(batch: list[Prediction]) -> Together[str]:
+            return Together([pool.submit(_write_maps, maps, prediction) for prediction in batch])
+
+        for batch, problems in look_ahead(batches, submit, 0 if one_by_one else 1):
+            for problem in filter(None, problems):
+                say(problem)
+            yield batch
+
+
+def _write_maps(maps: MapFolder, prediction: Prediction) -> str:
+    """Write the heat map of a file; return why there is none if the file is gone since it was scored."""
+    if prediction.heat_map is None:  # it could not be scored
+        return ""
+    try:
+        maps.write(prediction.path, prediction.heat_map)
+    except ImageError as error:
+        return f"No heat map: {error}"
+    return ""
 
 
 def level_columns(model: Model) -> tuple[int, ...]:
@@ -369,11 +414,13 @@ class PredictionOutput:
     style : one of :data:`FORMATS`
     write : takes the text, piece by piece
     copies : folder where copies of the files are sorted by decision; None: no copies
+    maps : folder where heat maps of the files are written; None: no heat maps
     """
 
     style: str
     write: Callable[[str], object]
     copies: Path | None = None
+    maps: Path | None = None
 
     def __post_init__(self) -> None:
         if self.style not in FORMATS:

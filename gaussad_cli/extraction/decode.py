@@ -63,19 +63,28 @@ def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> S
         If the file is missing, not a regular file, empty, truncated, not an image, too large, or of an unsupported
         pixel format.
     """
-    try:
-        if problem := problem_with(path):
-            raise ImageError(f"cannot read the image {path}: {problem}.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None
-    except ValueError:  # it holds NUL, or characters that names here cannot have
-        raise ImageError(f"{path}: no file can have this name. A list that find -print0 made needs --null.") from None
+    content = _content(path)
     decoded = _decode(content, path, depth)
     peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
     by_size = {size: _square(decoded.pixels, size) for size in sizes}
     height, width = decoded.pixels.shape[:2]
     return Squares(hashlib.sha256(content).hexdigest(), by_size, decoded.has_pages, peak, (height, width))
+
+
+def read_pixels(path: Path, depth: int = FULL_DEPTH) -> NDArray[np.uint8]:
+    """Read an image file at its own size, (H, W, 3) RGB or (H, W) gray; all else as in :func:`read_squares`."""
+    return decode_pixels(_content(path), path, depth)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        if problem := problem_with(path):
+            raise ImageError(f"cannot read the image {path}: {problem}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None
+    except ValueError:  # it holds NUL, or characters that names here cannot have
+        raise ImageError(f"{path}: no file can have this name. A list that find -print0 made needs --null.") from None
 
 
 def _square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from gaussad_cli.datasets.own import OwnImages
 from gaussad_cli.detector import train as training
 from gaussad_cli.detector.kept_maps import CHUNK, KeptMaps
 from gaussad_cli.detector.look import find_network, look
-from gaussad_cli.detector.places import covariances, locate, score_maps, train_places, update_places
+from gaussad_cli.detector.places import covariances, score_maps, train_places, update_places
 from gaussad_cli.detector.predict import predict
 from gaussad_cli.detector.train import DetectorOptions, check_memory, choose_network, train_detector
 from gaussad_cli.detector.update import add_images, shrunk_by
@@ -244,16 +244,6 @@ def test_the_mask_at_the_threshold_is_empty_exactly_for_normal_images(tmp_path):
         assert is_beyond.any() == (prediction.decision == "anomalous") == (prediction.deviation.box is not None)
 
 
-def test_the_place_and_its_region_are_in_pixels_of_the_file():
-    heat_map = np.zeros((4, 4))
-    heat_map[1, 2], heat_map[2, 3], heat_map[3, 0] = 9.0, 5.0, 7.0  # the last is a region of its own
-    deviation = locate(heat_map, 4.0, (200, 100))
-    assert (deviation.x, deviation.y) == (62, 75)
-    assert deviation.box == (50, 50, 100, 150)
-    assert locate(heat_map, 6.0, (200, 100)).box == (50, 50, 75, 100)
-    assert locate(heat_map, 9.0, (200, 100)).box is None
-
-
 def test_a_planted_defect_is_found_where_it_is(tmp_path):
     plain = np.clip(128 + np.random.default_rng(0).normal(0, 8, (30, 48, 96, 3)), 0, 255).astype(np.uint8)
     normal = write_pictures(tmp_path / "good", plain)
@@ -273,7 +263,7 @@ def test_a_planted_defect_is_found_where_it_is(tmp_path):
     assert left <= 72
     assert right >= 84
     assert top <= 6
-    assert 12 <= bottom <= 24
+    assert 12 <= bottom <= 27  # the mask of a far-out place ends before the middle of the next one
 
 
 def test_scores_do_not_depend_on_the_images_beside(tmp_path):
