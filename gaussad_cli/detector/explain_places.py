@@ -32,7 +32,7 @@ class PlacesExplanation(Decided):
     Attributes
     ----------
     pixels : (H, W, 3) uint8 RGB, the image at its own size
-    distances : (g, g), its heat map; the score is the greatest value
+    distances : (g, g), its heat map
     scale : of the heat map's colours
     deviation : where the greatest distance is
     shares : level -> share of the squared distance at the greatest place, before smoothing; see `level_shares`
@@ -46,18 +46,26 @@ class PlacesExplanation(Decided):
     shares: dict[int, float]
     held_out: Array = field(repr=False)
 
+    @property
+    def deviates_as_a_whole(self) -> bool:
+        """Whether the score is that of the whole image, not of its greatest place."""
+        return self.score > float(self.distances.max())
+
     def row(self) -> dict[str, Any]:
         """Return the numbers, JSON-able."""
         return {
             **self.decision_row(),
             "place": [self.deviation.x, self.deviation.y],
             "box": list(self.deviation.box) if self.deviation.box else None,
+            "whole": self.deviates_as_a_whole,
             "levels": [{"level": level, "share": share} for level, share in self.shares.items()],
         }
 
     def table(self) -> str:
         """Return the numbers as text."""
         lines = [self.headline, f"  {_describe(self.deviation)}"]
+        if self.deviates_as_a_whole:
+            lines.append("  the image deviates as a whole, by more than at any place")
         lines += ["  levels' shares of the squared distance there:"]
         lines += [f"    level {level}  {100 * share:5.1f} %" for level, share in self.shares.items()]
         return "\n".join(lines)
@@ -105,7 +113,7 @@ class PlacesExplainer:
         distances = self.places.heat_maps(features)[0]
         joined = join_levels(features, distances.size)[0]
         greatest, threshold = int(distances.argmax()), float(calibration.threshold)
-        score = float(distances.max())
+        score = float(self.places.scale.score(distances[None])[0])
         return PlacesExplanation(
             name=name,
             score=score,

@@ -59,7 +59,7 @@ class Prediction:
     ----------
     level_scores : level -> distance; empty for a model of places
     deviation : where the file deviates most; None for a pooled model
-    heat_map : (g, g), whose greatest value is the score; None for a pooled model
+    heat_map : (g, g) that the score is read from; None for a pooled model
     """
 
     path: Path

@@ -15,7 +15,7 @@ class Scores:
     ----------
     total : (m,) float64, the score that is compared with the threshold
     by_level : level -> (m,) distances whose mean is the score; empty for a model of places
-    heat_maps : (m, g, g) float64 whose greatest values are the score; None for a pooled model
+    heat_maps : (m, g, g) float64 that the scores are read from; None for a pooled model
     """
 
     total: Array

@@ -15,15 +15,24 @@ from gaussad_cli.datasets.own import OwnImages
 from gaussad_cli.detector import train as training
 from gaussad_cli.detector.kept_maps import CHUNK, KeptMaps
 from gaussad_cli.detector.look import find_network, look
-from gaussad_cli.detector.places import covariances, score_maps, train_places, update_places
+from gaussad_cli.detector.places import covariances, score_maps, shrunk_by, train_places, update_places
 from gaussad_cli.detector.predict import predict
 from gaussad_cli.detector.train import DetectorOptions, check_memory, choose_network, train_detector
-from gaussad_cli.detector.update import add_images, shrunk_by
+from gaussad_cli.detector.update import add_images
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.metrics import auroc
 from gaussad_cli.extraction.engine import AUTO
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
-from gaussad_cli.gaussian.places import PLACES, PlaceOptions, fit_places, gather_places, greatest, join_levels
+from gaussad_cli.gaussian.places import (
+    PLACES,
+    PlaceOptions,
+    fit_places,
+    fit_scale,
+    gather_places,
+    greatest,
+    join_levels,
+    whole,
+)
 from tests.conftest import assert_user_error
 from tests.detector.tiny_network import (
     GRID,
@@ -74,7 +83,7 @@ def test_the_model_is_that_of_all_normal_images(train, images, compression):
     distances = expected.distances(joined(new)).reshape(5, GRID, GRID)
     maps = model.places.heat_maps(features(new, grid=GRID))
     np.testing.assert_allclose(maps, distances, rtol=2e-3)  # factors in half precision
-    np.testing.assert_array_equal(model.score(features(new, grid=GRID)), greatest(maps))
+    np.testing.assert_array_equal(model.score(features(new, grid=GRID)), model.places.scale.score(maps))
 
 
 def test_the_default_keeps_the_directions_of_little_variance(train, images):
@@ -86,9 +95,11 @@ def test_every_image_calibrates_by_a_model_that_has_not_seen_it(train, images):
     maps, expected = joined(pictures(N)), []
     for i in range(N):
         others = fit_places(gather_places([np.delete(maps, i, axis=0)]), PlaceOptions(intensity=PLACES.intensity))
-        expected.append(others.distances(maps[[i]]).max())
+        expected.append(others.distances(maps[[i]]).reshape(1, GRID, GRID))
+    held_out = np.concatenate(expected)
+    scores = fit_scale(greatest(held_out), whole(held_out)).score(held_out)
     calibration = train(images, NO_COMPRESSION).model.calibration
-    np.testing.assert_allclose(calibration.by_image, expected, rtol=0.04)
+    np.testing.assert_allclose(calibration.by_image, scores, rtol=0.04)
     np.testing.assert_array_equal(calibration.distances, np.sort(calibration.by_image))
 
 
