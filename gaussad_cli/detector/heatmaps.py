@@ -1,9 +1,9 @@
 """Heat maps: an image's distances on a grid of places as colours over it, as a mask, and as the region around the peak.
 
 A map holds one distance for each of g x g places, row by row over the whole image. The scale of the colours is the same
-for all images of a model, and held-out good images fix it: a place about as far out as is typical of them has no colour,
-and at the threshold of the mask the opacity makes a step. So good images look good, and the same colour means the same
-distance in all images.
+for all images of a model, and held-out good images fix it: a place about as far out as is typical of them has no
+colour, and at the threshold of the mask the opacity makes a step. So good images look good, and the same colour means
+the same distance in all images.
 """
 
 from __future__ import annotations
