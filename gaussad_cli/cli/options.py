@@ -98,10 +98,12 @@ Scheduler = Annotated[
 ]
 ScoreName = Annotated[
     Optional[str],
-    typer.Option(help="Choose mahalanobis, l2, sed, ocsvm, knn, gmm or ood.  [default: all of Tables I and III]"),
+    typer.Option(
+        help="Choose mahalanobis, l2, sed, ocsvm, knn, gmm, ood or places.  [default: all of Tables I and III]"
+    ),
 ]
 Mode = Annotated[
-    Optional[str], typer.Option(help="Choose all, pca or npca for mahalanobis; all or nystroem for ocsvm.")
+    Optional[str], typer.Option(help="Choose all, pca or npca for mahalanobis and places; all or nystroem for ocsvm.")
 ]
 Neighbours = Annotated[
     Optional[int], typer.Option("--k", min=1, help="Use this many neighbours in knn.  [default: 50]")
@@ -112,9 +114,29 @@ Var = Annotated[
     Optional[float],
     typer.Option(help="Keep this share of variance: pca 0.99 the largest 99 %, npca 0.01 the smallest 1 %."),
 ]
+Rho = Annotated[
+    Optional[str],
+    typer.Option(help="Shrink places towards their target by 0 to 1, or closed: by closed form.  [default: 0.5]"),
+]
+ShrinkTarget = Annotated[
+    Optional[str],
+    typer.Option(help="Shrink places towards: image, the image-wide covariance; identity; padim.  [default: image]"),
+]
+Channels = Annotated[
+    Optional[int],
+    typer.Option(min=1, help="Use a random subset of so many channels for places, as PaDiM.  [default: all]"),
+]
+Smooth = Annotated[
+    Optional[float], typer.Option(help="Smooth heat maps by a Gaussian of this sigma, in places.  [default: 0]")
+]
+WhichGrid = Annotated[
+    Optional[int],
+    typer.Option(min=1, metavar="N", help="Use features of N x N places, if there are several.  [default: any]"),
+]
 Out = Annotated[Path, typer.Option(help="Keep results in this folder.")]
 TableNumbers = Annotated[
-    Optional[list[int]], typer.Option(help="Choose tables 1, 2, 3, 4, 5, 7 or 8; repeatable.  [default: all measured]")
+    Optional[list[str]],
+    typer.Option(help="Choose tables 1, 2, 3, 4, 5, 7, 8 or places; repeatable.  [default: all measured]"),
 ]
 Format = Annotated[str, typer.Option("--format", help="Choose text, markdown, latex, html or csv.")]
 ModelFile = Annotated[Path, typer.Argument(help="Model file that gaussad train wrote, such as screw.gaussad.")]

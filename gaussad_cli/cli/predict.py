@@ -52,7 +52,10 @@ def predict(
     workers: Workers = None,
     cache: Cache = Path("cache"),
 ) -> None:
-    """Score images with a trained model: path, decision, score, p-value, and the distance at every level.
+    """Score images with a trained model: path, decision, score, p-value, and where the image deviates.
+
+    That is the place that deviates most and the box around it, in pixels; a pooled model gives the distance at every
+    level instead.
 
     The p-value is the share of held-out normal images that are at least as far out. A file that cannot be read gets a
     row with an error; the exit status is 2 then, after all other files are done.

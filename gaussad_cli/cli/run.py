@@ -80,6 +80,13 @@ def run(
     padding: Padding = None,
     depth: Depth = None,
     grid: Grid = 0,
+    score: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Evaluate this score, as in evaluate, without thresholds; with --grid, places.  [default: paper, "
+            "those of Tables I and III; none with --grid]"
+        ),
+    ] = None,
     engine: Engine = "auto",
     device: Device = "auto",
     precision: Precision = "fp32",
@@ -105,10 +112,13 @@ def run(
 ) -> None:
     """Extract, fit, evaluate every score of Tables I and III, and print the tables.
 
-    With --epochs, it does so without and with augmentation. With --grid, it only extracts. With --config, it does what
-    the tables of those files need, each thing once. Finished work is not done again.
+    With --epochs, it does so without and with augmentation. With --grid alone, it only extracts; with --score places,
+    it makes their table. With --config, it does what the tables of those files need, each thing once. Finished work is
+    not done again.
 
     Example: gaussad run --data mvtec --backbone efficientnet-b4 --table 1 --table 3
+
+    Example: gaussad run --data mvtec --backbone efficientnet-lite0 --grid 28 --score places
 
     Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
     """
@@ -118,10 +128,10 @@ def run(
     from gaussad_cli.extraction.engine import Compute
     from gaussad_cli.parallel import Distribution
 
-    check_tables(table, style)
+    tables = check_tables(table, style)
     names = canonical_names([name for value in backbone or () for name in split_names(value) or ()])
     overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only, depth, grid)
-    experiment = _experiment(ctx, overrides)
+    experiment = _experiment(ctx, overrides, score)
     setup = Setup(
         data=data,
         dataset=dataset_name(data, dataset),
@@ -133,7 +143,7 @@ def run(
         augmentation=augmentation,
         distribution=Distribution(jobs, scheduler),
     )
-    _run_experiment(experiment, overrides, setup, table, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)), verify)
+    _run_experiment(experiment, overrides, setup, tables, style, dry_run, bool(ctx.meta.get(_EXPERIMENT)), verify)
 
 
 def _weights(values: list[str] | None) -> dict[str, Path]:
@@ -146,25 +156,27 @@ def _weights(values: list[str] | None) -> dict[str, Path]:
     return found
 
 
-def _experiment(ctx: typer.Context, overrides: Overrides) -> Experiment:
+def _experiment(ctx: typer.Context, overrides: Overrides, score: str | None) -> Experiment:
     from gaussad_cli.experiments.config import Experiment
     from gaussad_cli.experiments.plan import one_step
 
     read = ctx.meta.get(_EXPERIMENT)
     if isinstance(read, Experiment):
+        if score is not None:
+            raise UserError("--score does not go with --config: the steps of a file name their scores.")
         return read
     if not overrides.backbone:
         raise UserError(
             "no network is given: choose one with --backbone efficientnet-b4, or an experiment with --config FILE."
         )
-    return Experiment((), (one_step(overrides),))
+    return Experiment((), (one_step(overrides, score),))
 
 
 def _run_experiment(
     experiment: Experiment,
     overrides: Overrides,
     setup: Setup,
-    tables: list[int] | None,
+    tables: list[int],
     style: str,
     dry_run: bool,
     show_plan: bool,
@@ -191,6 +203,6 @@ def _run_experiment(
     extracted = [network for stage in stages if isinstance(stage, ExtractionStage) for network in stage.networks]
     names = [network.backbone for network in extracted]
     only = None if experiment.tables else names
-    numbers = tables or list(experiment.tables) or None
+    numbers = tables or list(experiment.tables)
     typer.echo(render_tables(numbers, only, setup.out, setup.dataset, style, setup.names), nl=False)
     raise_problems(progress.problem)

@@ -10,7 +10,7 @@ import typer
 
 from gaussad_cli.cli.options import Format, TableNumbers, WhichDataset, canonical_names, note
 from gaussad_cli.errors import UserError
-from gaussad_cli.tables.known import ROMAN, SUFFIXES
+from gaussad_cli.tables.known import NAMES, NUMBERS, SUFFIXES
 
 if TYPE_CHECKING:
     from gaussad_cli.tables.write import Built
@@ -33,20 +33,24 @@ def tables(
 ) -> None:
     """Print the paper's tables from the results, measured beside published, and write them to the results folder.
 
+    The table "places" is not the paper's: it has the scores of places beside quoted results of PaDiM and PatchCore.
+
     In a terminal, differences are coloured by their size, and the best of a row is bold. With --check, only cells over
     the same categories as the paper's are compared.
 
     Example: gaussad tables --table 3 --format markdown
 
+    Example: gaussad tables --table places
+
     Example: gaussad tables --check
     """
     if tolerances is not None and not check:
         raise UserError("--tolerances goes with --check.")
-    check_tables(table, style)
+    numbers = check_tables(table, style)
     from gaussad_cli.tables.write import build_all
 
     names = None if backbone is None else canonical_names(backbone)
-    built = build_all(table or ROMAN, names, results, dataset)
+    built = build_all(numbers or NAMES, names, results, dataset)
     if check:
         _compare_with_paper(built, tolerances)
     else:
@@ -64,17 +68,18 @@ def _compare_with_paper(built: Built, tolerances: Path | None) -> None:
         raise typer.Exit(TOO_FAR)
 
 
-def check_tables(numbers: list[int] | None, style: str) -> None:
-    """Refuse unknown tables and formats before any work is done."""
+def check_tables(names: list[str] | None, style: str) -> list[int]:
+    """Return the numbers of tables; unknown ones, and an unknown format, are refused before any work is done."""
     if style not in SUFFIXES:
         raise UserError(f"unknown format '{style}'. Known: {', '.join(SUFFIXES)}.")
-    for number in numbers or ():
-        if number not in ROMAN:
-            raise UserError(f"no table {number}: known are {', '.join(map(str, ROMAN))}.")
+    for name in names or ():
+        if name not in NUMBERS:
+            raise UserError(f"no table {name}: known are {', '.join(NUMBERS)}.")
+    return [NUMBERS[name] for name in names or ()]
 
 
 def render_tables(
-    numbers: list[int] | None,
+    numbers: list[int],
     backbones: list[str] | None,
     results: Path,
     dataset: str | None,
@@ -82,10 +87,9 @@ def render_tables(
     categories: list[str] | None = None,
 ) -> str:
     """Write the tables to the results folder, and return the text to print."""
-    check_tables(numbers, style)
     from gaussad_cli.tables.write import build_all
 
-    return _write_and_render(build_all(numbers or ROMAN, backbones, results, dataset, categories), style)
+    return _write_and_render(build_all(numbers or NAMES, backbones, results, dataset, categories), style)
 
 
 def _write_and_render(built: Built, style: str) -> str:

@@ -28,9 +28,9 @@ def update(
     workers: Workers = None,
     cache: Cache = Path("cache"),
 ) -> None:
-    """Add normal images to a model without the old ones: its Gaussian becomes that of training on all images.
+    """Add normal images to a model without the old ones: its Gaussians become those of training on all images.
 
-    So does its threshold. Images that the model has already are left out. If more of the new images are beyond the old
+    So does its threshold; a model of places estimates it. Images that the model has already are left out. If more of the new images are beyond the old
     threshold than normal images would be by chance, nothing is changed, unless --allow-anomalous is given.
 
     Example: gaussad update screw.gaussad --normal screws/good-of-today

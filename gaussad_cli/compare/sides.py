@@ -12,6 +12,7 @@ import pandas as pd
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.manifests import ResultsManifest
+from gaussad_cli.evaluation.rows import JOINT
 from gaussad_cli.tables.cells import Variant, variants_of
 
 
@@ -44,8 +45,8 @@ class ResultsFilter:
 class Pair:
     """A variant in A and one in B of the same network.
 
-    A network is a backbone and a number of epochs, or a backbone and a score if it was trained on images. `title` names
-    it, and the variant too where several are compared.
+    A network is a backbone and a number of epochs, with "places" for features of these, or a backbone and a score if it
+    was trained on images. `title` names it, and the variant too where several are compared.
     """
 
     network: str
@@ -99,11 +100,13 @@ def select_rows(a: Side, b: Side, wanted: ResultsFilter) -> tuple[pd.DataFrame, 
 
 
 def _with_network(rows: pd.DataFrame) -> pd.DataFrame:
-    columns = zip(rows["backbone"], rows["epochs"], rows["score"], strict=True)
+    columns = zip(rows["backbone"], rows["epochs"], rows["score"], rows["level"], strict=True)
     return rows.assign(network=[_network(*values) for values in columns])
 
 
-def _network(backbone: str, epochs: float, score: str) -> str:
+def _network(backbone: str, epochs: float, score: str, level: str) -> str:
+    if level.startswith(JOINT):  # another extraction, with a grid
+        return f"{_network(backbone, epochs, score, '')}, places"
     if np.isnan(epochs):
         return f"{backbone}, {score}"
     return f"{backbone}, {epochs:.0f} epochs" if epochs else backbone

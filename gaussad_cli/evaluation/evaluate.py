@@ -35,8 +35,14 @@ from gaussad_cli.parallel import HERE, Distribution, run_tasks
 _SHOWN = 3  # number of problems shown in a message
 
 
+INTERRUPTED = (
+    "interrupted. The rows of finished categories and all fitted spectra are kept: run the same command again, or "
+    "choose the remaining categories with --categories."
+)
+
+
 @dataclass(frozen=True)
-class _Opened:
+class Opened:
     """The chosen categories and levels of an extraction, and the problems of those that cannot be opened."""
 
     extraction: store.Extraction
@@ -44,7 +50,14 @@ class _Opened:
     problems: list[str]
 
 
-def _open(selection: Selection, distribution: Distribution) -> _Opened:
+def open_categories(selection: Selection, distribution: Distribution) -> Opened:
+    """Open the chosen categories at the chosen levels.
+
+    Raises
+    ------
+    UserError
+        If no extraction, or several, fit the selection, or a chosen category is missing.
+    """
     extraction = select_extraction(selection)
     if not distribution.is_here:  # other processes may have other working directories
         extraction = replace(extraction, folder=extraction.folder.resolve())
@@ -55,7 +68,7 @@ def _open(selection: Selection, distribution: Distribution) -> _Opened:
             levels.append((category, choose_levels(category, selection.levels)))
         except UserError as problem:
             problems.append(str(problem))
-    return _Opened(extraction, levels, problems)
+    return Opened(extraction, levels, problems)
 
 
 # --- fit ---
@@ -74,14 +87,14 @@ class FitReport:
 @interruptible("interrupted. The spectra fitted so far are kept: run the same command again to go on.")
 def fit_dataset(selection: Selection, distribution: Distribution = HERE) -> FitReport:
     """Fit and store the spectra of all categories, levels and folds that are not stored yet."""
-    opened = _open(selection, distribution)
+    opened = open_categories(selection, distribution)
     tasks = [(category.folder, category.train, level) for category, levels in opened.levels for level in levels]
     results_of = run_tasks(_fit_task, tasks, distribution)
     bar = tqdm(results_of, total=len(tasks), desc="fit", unit="level", disable=None, dynamic_ncols=True)
     outcomes = list(bar)
     problems = [*opened.problems, *(str(outcome) for outcome in outcomes if isinstance(outcome, UserError))]
     fitted = [outcome for outcome in outcomes if not isinstance(outcome, UserError)]
-    return FitReport(opened.extraction.folder, sum(fitted), len(fitted) - sum(fitted), _joined(problems))
+    return FitReport(opened.extraction.folder, sum(fitted), len(fitted) - sum(fitted), join_problems(problems))
 
 
 def _fit_task(category: Path, train: store.Manifest, level: int) -> bool | UserError:
@@ -116,18 +129,24 @@ def _fit_and_store(category: Path, train: store.Manifest, level: int) -> bool:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """The result of an evaluation: the rows, the file that they were written to, and the problems, if any."""
+    """The result of an evaluation.
+
+    Attributes
+    ----------
+    metrics, thresholds : the rows; None if no thresholds were wanted
+    path : the file that the metrics were written to
+    problem : what the user must change, if anything
+    remarks : what was left out, without being wrong
+    """
 
     metrics: pd.DataFrame
     thresholds: pd.DataFrame | None
     path: Path
     problem: str | None
+    remarks: tuple[str, ...] = ()
 
 
-@interruptible(
-    "interrupted. The rows of finished categories and all fitted spectra are kept: run the same command again, or "
-    "choose the remaining categories with --categories."
-)
+@interruptible(INTERRUPTED)
 def evaluate_dataset(
     selection: Selection,
     scorings: Sequence[Scoring],
@@ -150,7 +169,7 @@ def evaluate_dataset(
         If no category can be evaluated, or the results cannot be written. If only some categories cannot be evaluated,
         or have no AUROC, they are reported and the others are evaluated.
     """
-    opened = _open(selection, distribution)
+    opened = open_categories(selection, distribution)
     tasks = [
         _Task(category, level, tuple(scorings), wanted, sweep) for category, levels in opened.levels for level in levels
     ]
@@ -168,13 +187,13 @@ def evaluate_dataset(
         done.append(rows)
         problems += [rows.warning] if rows.warning else []
     if not done:
-        raise UserError(_joined(problems) or "there is no category to evaluate.")
+        raise UserError(join_problems(problems) or "there is no category to evaluate.")
     thresholds = [rows.thresholds for rows in done if rows.thresholds is not None]
     return EvaluationReport(
         pd.concat([rows.metrics for rows in done], ignore_index=True),
         pd.concat(thresholds, ignore_index=True) if thresholds else None,
         results.metrics_path(out, opened.extraction.dataset),
-        _joined(problems),
+        join_problems(problems),
     )
 
 
@@ -271,7 +290,7 @@ def _assemble(
     return replace(rows, sweeps=pd.concat(sweeps, ignore_index=True) if sweeps else None)
 
 
-def _joined(problems: Sequence[str]) -> str | None:
+def join_problems(problems: Sequence[str]) -> str | None:
     """Join distinct problems into one message, which shows only the first few."""
     distinct = list(dict.fromkeys(problems))
     more = f" And {len(distinct) - _SHOWN} more problems." if len(distinct) > _SHOWN else ""

@@ -100,15 +100,23 @@ class ResultsManifest:
 # --- making manifests ---
 
 
-def of_extraction(category: OpenCategory, metrics: pd.DataFrame) -> ResultsManifest:
-    """Return the manifest of a category's rows (`metrics`), which were computed from extracted features."""
+def of_extraction(
+    category: OpenCategory, metrics: pd.DataFrame, settings: Mapping[str, Any] | None = None
+) -> ResultsManifest:
+    """Return the manifest of a category's rows (`metrics`), which were computed from extracted features.
+
+    Parameters
+    ----------
+    settings : what the rows' mode leaves out, because it is the default
+    """
     images = {
         split: Images.of(((i.name, i.label, i.sha256) for i in manifest.images), _texts(manifest.versions))
         for split, manifest in (("train", category.train), ("test", category.test))
     }
     extraction = category.extraction
     recipe = extraction.recipe.content
-    records = {category.name: (Record(Origin(images, store.versions()), cells_of(metrics)),)}
+    origin = Origin(images, store.versions(), settings or {})
+    records = {category.name: (Record(origin, cells_of(metrics)),)}
     return ResultsManifest(
         extraction.dataset, extraction.recipe.backbone, extraction.recipe.key, recipe, KFOLD, records
     )

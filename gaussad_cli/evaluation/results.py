@@ -5,29 +5,40 @@
 ``<results>/<dataset>/sweeps.csv``: one row per level, PCA or NPCA, and number of kept components, mean over folds.
 ``<results>/<dataset>/histories.csv``: one row per trained network, fold and epoch.
 ``<results>/<dataset>/scores/<category>.csv``: one row per test image and scoring: the distances behind every AUROC.
+``<results>/<dataset>/maps/<category>-<backbone>-<key>-<levels>-<mode>.npz``: heat maps of the test images.
 ``<results>/<dataset>/manifests/<backbone>-<key>.json``: how rows were made, see `manifests.py`.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from gaussad_cli.datasets.folds import N_FOLDS
 from gaussad_cli.datasets.index import SPLITS, check_holds, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests
-from gaussad_cli.evaluation.rows import NETWORK, SUM, CategoryRows
+from gaussad_cli.evaluation.rows import JOINT, NETWORK, SUM, CategoryRows
+from gaussad_cli.extraction.store import write_arrays
 from gaussad_cli.files import fit_name, is_name, locked, sha256_of, write_whole
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
 EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # identifies an extraction
 IDENTITY = ["dataset", "category", *EXTRACTION, "level", "score", "mode", "var"]
 RATES = [f"{rate}_{sigma}s" for sigma in SIGMAS for rate in ("fpr", "tpr")]
-ADDED = ["ap", "f1", "fpr_95tpr", "pixel_auroc", "aupro"]  # empty in rows of a gaussad that did not have them yet
+ADDED = [
+    "ap",
+    "f1",
+    "fpr_95tpr",
+    "pixel_auroc",
+    "aupro",
+    "pointing",
+]  # empty in rows of a gaussad that did not have them yet
 METRICS = [*IDENTITY, "fold", "n_train", "dim", "shrinkage", "auroc", *RATES, *ADDED]
 SCORES_COLUMNS = [*IDENTITY, "image", "label", "anomalous", "distance", *(f"fold_{fold}" for fold in range(5))]
 
@@ -86,6 +97,32 @@ def save(
                 _merge(path, frame, columns)
         if merged is not None:
             manifests.write(folder, merged)
+
+
+def save_maps(results: Path, row: Mapping[str, object], names: Sequence[str], maps: NDArray[np.floating]) -> None:
+    """Write the heat maps of a category's test images, as half-precision numbers.
+
+    Parameters
+    ----------
+    row : a row of the metrics that the maps belong to
+    names : of the m images
+    maps : (m, g, g)
+
+    Raises
+    ------
+    UserError
+        If the file cannot be written.
+    """
+    half = np.clip(maps, 0.0, np.finfo(np.float16).max).astype(np.float16)
+    write_arrays(maps_path(results, row), {"names": np.array(names), "maps": half})
+
+
+def maps_path(results: Path, row: Mapping[str, object]) -> Path:
+    """Return the path of the heat maps that a row of the metrics belongs to."""
+    var = "" if pd.isna(row["var"]) else f"{row['var']:g}"
+    what = [row["backbone"], row["key"], row["level"], *str(row["mode"]).split(), var]
+    name = "-".join(str(part) for part in (row["category"], *what) if part != "").replace(":", "-")
+    return results / str(row["dataset"]) / "maps" / fit_name(name, ".npz")
 
 
 def _scores_path(folder: Path, category: str) -> Path:
@@ -198,7 +235,8 @@ def read_sweeps(results: Path, dataset: str) -> pd.DataFrame:
     return _read_if_there(results / dataset / "sweeps.csv", SWEEPS)
 
 
-_LEVEL = rf"[1-9][0-9]?|{SUM}(:[1-9][0-9]?([-,][1-9][0-9]?)*)?|{NETWORK}"
+_SOME = "[1-9][0-9]?([-,][1-9][0-9]?)*"
+_LEVEL = rf"[1-9][0-9]?|{SUM}(:{_SOME})?|{JOINT}:{_SOME}|{NETWORK}"
 _FOLDS = list(map(str, range(N_FOLDS)))
 _COUNTS = {"epochs", "n_train", "dim", "n_held_out", "n_normal"}
 _SHARES = {"auroc", "var", "target", "fpr", "fpr_low", "fpr_high", "tpr", "drift", "drift_p", "valid_auroc"}

@@ -21,6 +21,7 @@ from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import SIGMAS, chi2_threshold, target_fpr
 
 SUM = "sum"  # the level of the mean over all levels of a backbone
+JOINT = "joint"  # the level of several levels joined place by place
 NETWORK = "network"  # the level of trained networks, which have their own score
 
 ByScoring = dict[Scoring, list[Scored]]  # the distances of every fold
@@ -113,6 +114,11 @@ def _without_variance(category: str, metrics: pd.DataFrame) -> str | None:
 def sum_name(levels: Sequence[int], n_levels: int) -> str:
     """Name the sum over levels: only the sum over all of a backbone's levels is the paper's ``sum``."""
     return SUM if len(levels) == n_levels else f"{SUM}:{format_levels(tuple(levels))}"
+
+
+def joint_name(levels: Sequence[int]) -> str:
+    """Name levels that are joined place by place: "joint:3-6"."""
+    return f"{JOINT}:{format_levels(tuple(levels))}"
 
 
 def identify(category: OpenCategory) -> dict[str, object]:

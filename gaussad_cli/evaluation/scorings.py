@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from gaussad_cli.comparators.gmm import Covariance
 from gaussad_cli.comparators.knn import SPADE_K
 from gaussad_cli.errors import UserError, did_you_mean
-from gaussad_cli.gaussian import distances
+from gaussad_cli.evaluation.place_setting import PlaceSetting, choose_place_setting
+from gaussad_cli.gaussian import distances, places
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression, choose_compression
 from gaussad_cli.gaussian.distances import Projection, project
 from gaussad_cli.gaussian.moments import Array
@@ -21,6 +22,7 @@ from gaussad_cli.gaussian.shrinkage import shrink
 from gaussad_cli.gaussian.spectrum import Spectrum
 
 MAHALANOBIS = "mahalanobis"
+PLACES_GREATEST, PLACES_TOP, PLACES_SCALED = "places", "places-top", "places-scaled"  # read from the same heat maps
 NYSTROEM = "nystroem"
 COVARIANCES: tuple[Covariance, ...] = ("shared", "own")
 _DEFAULT_COMPONENTS = 2
@@ -34,7 +36,8 @@ class Scoring:
     ----------
     score : its name in :data:`SCORES`
     compression : the compression before the Mahalanobis distance
-    setting : a comparator's setting: "nystroem" for the one-class SVM, "k50" for k-NN, "shared3" or "own3" for GMM
+    setting : a comparator's setting: "nystroem" for the one-class SVM, "k50" for k-NN, "shared3" or "own3" for GMM; of
+        places, the compression's mode and what is not the default: "npca rho=0.3"
     """
 
     score: str
@@ -91,6 +94,10 @@ class Setting:
     k: int | None = None
     components: int | None = None
     covariance: str | None = None
+    rho: str | None = None
+    target: str | None = None
+    channels: int | None = None
+    smooth: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,8 @@ class Score:
     choose : function that turns those options into compression and setting
     is_gaussian : whether the chi-square law applies to it: only to the Mahalanobis distance of one level
     weighs_levels : whether it is defined only for all levels together, with weights that it learns
+    of_maps : function from heat maps (m, g, g), and the scale of held-out normal ones, to the images' scores (m,); only
+        of scores of places
     """
 
     title: str
@@ -113,6 +122,7 @@ class Score:
     choose: Callable[[Setting], tuple[Compression, str]] = lambda _: (NO_COMPRESSION, "")
     is_gaussian: bool = False
     weighs_levels: bool = False
+    of_maps: Callable[[Array, places.MapScale], Array] | None = None
 
 
 # --- how each score is computed for a fold ---
@@ -161,6 +171,10 @@ def _read_gmm(fold: Fold, _: Projection, features: NDArray[Any], scoring: Scorin
     return Scored(score_gmm(mixture, features), fold.spectrum.dim, None)
 
 
+def _read_averaged(_: Fold, __: Projection, ___: NDArray[Any], scoring: Scoring) -> Scored:
+    raise UserError(f"--score {scoring.score} needs features of places, not averaged ones: extract with --grid.")
+
+
 # --- how options choose each score ---
 
 
@@ -191,6 +205,17 @@ def _choose_gmm(setting: Setting) -> tuple[Compression, str]:
     return NO_COMPRESSION, f"{covariance}{setting.components or _DEFAULT_COMPONENTS}"
 
 
+def _choose_places(setting: Setting) -> tuple[Compression, str]:
+    """Choose the compression, by default :data:`gaussad_cli.gaussian.places.PLACES`'s, and name what is not default."""
+    default = places.PLACES.compression
+    mode = setting.mode or ("npca" if setting.var is not None else default.mode)
+    var = default.var if setting.var is None and mode == default.mode else setting.var
+    compression, _ = _choose_mahalanobis(replace(setting, mode=mode, var=var))
+    own = choose_place_setting(setting.rho, setting.target, setting.channels, setting.smooth)
+    return compression, "" if own == PlaceSetting() else f"{compression.mode} {own}"
+
+
+_PLACE_OPTIONS = ("mode", "var", "rho", "target", "channels", "smooth")
 SCORES: dict[str, Score] = {
     MAHALANOBIS: Score("Mahalanobis", _read_mahalanobis, ("mode", "var"), _choose_mahalanobis, is_gaussian=True),
     "l2": Score("L2", _read_l2),
@@ -199,6 +224,15 @@ SCORES: dict[str, Score] = {
     "knn": Score("k-NN", _read_knn, ("k",), _choose_knn),
     "gmm": Score("GMM", _read_gmm, ("components", "covariance"), _choose_gmm),
     "ood": Score("Lee et al.", _read_mahalanobis, weighs_levels=True),
+    PLACES_GREATEST: Score(
+        "Places", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=lambda maps, _: places.greatest(maps)
+    ),
+    PLACES_TOP: Score(
+        "Places, top 1 %", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=lambda maps, _: places.top_mean(maps)
+    ),
+    PLACES_SCALED: Score(
+        "Places, scaled", _read_averaged, _PLACE_OPTIONS, _choose_places, of_maps=lambda maps, scale: scale.score(maps)
+    ),
 }
 
 MODES = (
@@ -232,6 +266,11 @@ def choose_scorings(score: str | None, setting: Setting) -> tuple[Scoring, ...]:
             owners = [other for other, entry in SCORES.items() if option in entry.options]
             raise UserError(f"--{option} {value} goes with --score {' or '.join(owners)}, not with {name}.")
     return (Scoring(name, *SCORES[name].choose(setting)),)
+
+
+def is_of_places(scoring: Scoring) -> bool:
+    """Whether a scoring reads heat maps, and so needs an extraction with a grid."""
+    return SCORES[scoring.score].of_maps is not None
 
 
 def compression_name(compression: Compression) -> str:

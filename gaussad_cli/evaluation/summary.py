@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from gaussad_cli.evaluation.calibration import mean_gaps, per_category
-from gaussad_cli.evaluation.scorings import Scoring
+from gaussad_cli.evaluation.scorings import PLACES_GREATEST, PLACES_SCALED, PLACES_TOP, Scoring
 
 
 def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
@@ -25,6 +25,42 @@ def summarise(metrics: pd.DataFrame, scorings: Sequence[Scoring]) -> str:
         f" and {frame['category'].nunique()} categories" if several else ""
     )
     return f"{heading}\n{table.to_string(float_format='{:.1f}'.format, na_rep='-')}"
+
+
+_OF_PLACES = {
+    "AUROC, scaled": (PLACES_SCALED, "auroc"),
+    "AUROC, max": (PLACES_GREATEST, "auroc"),
+    "AUROC, top 1 %": (PLACES_TOP, "auroc"),
+    "AP": (PLACES_GREATEST, "ap"),
+    "pixel AUROC": (PLACES_GREATEST, "pixel_auroc"),
+    "AUPRO": (PLACES_GREATEST, "aupro"),
+    "pointing": (PLACES_GREATEST, "pointing"),
+}  # a line's columns
+
+
+def summarise_places(metrics: pd.DataFrame) -> str:
+    """Format the metrics of places just measured: a line per category, then mean and SEM over categories."""
+    blocks = []
+    for (mode, var), rows in metrics.groupby(["mode", "var"], dropna=False, sort=False):
+        name = f"{mode}{'' if pd.isna(var) else f' {100 * var:g}%'}"
+        first = rows.iloc[0]
+        heading = f"{first['backbone']}, level {first['level']}, {name}: in percent, mean over folds"
+        blocks.append(f"{heading}\n{_places_table(rows).to_string(float_format='{:.1f}'.format, na_rep='-')}")
+    return "\n\n".join(blocks)
+
+
+def _places_table(rows: pd.DataFrame) -> pd.DataFrame:
+    columns = {
+        title: 100 * rows[rows["score"] == score].groupby("category", sort=False)[metric].mean()
+        for title, (score, metric) in _OF_PLACES.items()
+        if metric in rows
+    }
+    table = pd.DataFrame(columns).rename_axis(None)
+    if len(table) > 1:
+        sem = table.sem(ddof=1)
+        table.loc["mean"] = table.mean(skipna=False)
+        table.loc["SEM"] = sem
+    return table
 
 
 def _scoring_names(rows: pd.DataFrame) -> pd.Series:

@@ -15,11 +15,13 @@ from pydantic import BeforeValidator, Field, StrictBool
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import scorings
 from gaussad_cli.settings import convert, read_yaml, unknown_key
+from gaussad_cli.tables.known import NUMBERS
 
 T = TypeVar("T")
 
 PAPER: Final = "paper"  # the scores of Tables I and III: L2, SED, and Mahalanobis with every compression
 SCORES = (PAPER, *scorings.SCORES)
+OF_PLACES = tuple(name for name, score in scorings.SCORES.items() if score.of_maps is not None)
 if TYPE_CHECKING:
     Score = str
 else:
@@ -40,6 +42,7 @@ def _given(value: T | None) -> T:
 _Name = Annotated[str, Field(min_length=1)]
 _Levels = Annotated[_Name, Field(coerce_numbers_to_str=True), BeforeValidator(_as_typed)]
 _Number = Annotated[int, Field(strict=True, ge=0)]
+_TableNumber = Annotated[int, Field(strict=True, ge=0), BeforeValidator(lambda value: NUMBERS.get(str(value), value))]
 _Several = Annotated[tuple[T, ...], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
 _Maybe = Annotated[T | None, BeforeValidator(_given)]  # None stands for a missing key, and cannot be written
 _Mapping = dict[Any, object]
@@ -54,7 +57,7 @@ class Step:
     backbone : names; an autoencoder needs none
     epochs : numbers of augmented epochs, 0 for the images as they are; None if the file does not say
     levels, weights, padding, moments_only, grid : options of `gaussad extract`
-    score : which scores to evaluate; none with a grid, since all of them work on averaged features
+    score : which scores to evaluate; with a grid, "places" or none, since all others work on averaged features
     threshold : how to calibrate the Mahalanobis distance of all features
     train : which comparator to train, or "" to extract features
     fresh, size, max_epochs : options of `gaussad train`
@@ -81,7 +84,7 @@ class Experiment:
 
     Attributes
     ----------
-    tables : numbers of the paper's tables to render
+    tables : numbers of the tables to render, see :data:`gaussad_cli.tables.known.NAMES`
     steps : in the order of the files
     options : options of `gaussad run`, which hold for all steps
     """
@@ -160,12 +163,16 @@ def override(steps: Sequence[Step], by: Overrides) -> list[Step]:
 
 
 def _check_grid(step: Step) -> None:
-    if step.grid and (step.train or step.score or step.threshold):
-        what = f"train: {step.train}" if step.train else f"score: {', '.join(step.score) or 'threshold'}"
+    """Check that a step's scores and its features belong together."""
+    averaged = [score for score in step.score if score not in OF_PLACES]
+    if step.grid and (step.train or averaged or step.threshold):
+        what = f"train: {step.train}" if step.train else f"score: {', '.join(averaged) or 'threshold'}"
         raise UserError(
             f"a grid of {step.grid} keeps the features of places, and '{what}' works on averaged ones: leave the grid "
-            "out, or write 'score: []' in the step, which then only extracts."
+            "out, or write 'score: []' in the step, which then only extracts, or 'score: places'."
         )
+    if not step.grid and len(averaged) < len(step.score):
+        raise UserError("'score: places' needs features of places: write 'grid: 28' in the step.")
 
 
 def _override(step: Step, by: Overrides) -> Step | None:
@@ -203,7 +210,7 @@ def _read_experiment(path: Path, options: Collection[str]) -> Experiment:
         if key not in known:
             raise unknown_key(str(path), key, known)
     common = {key: content.pop(key) for key in of_steps if key in content}
-    tables = convert({"table": content.pop("table", [])}, dict[str, _Several[_Number]], path)["table"]
+    tables = convert({"table": content.pop("table", [])}, dict[str, _Several[_TableNumber]], path)["table"]
     written = convert({"steps": content.pop("steps", [{}] if common else [])}, dict[str, list[_Mapping]], path)["steps"]
     steps = convert([{**common, **_hyphenated(step)} for step in written], list[Step], path)
     options_of_run = {key: _as_typed(value) for key, value in content.items()}

@@ -23,6 +23,8 @@ SVD_PER_SECOND, SVD_VALUES_PER_SECOND = 2.5e9, 10e6
 FOLDS_PER_SECOND, FOLDS_VALUES_PER_SECOND = 4.5e9, 12e6  # all folds from moments: n * D^2, n * D
 EIGEN_PER_SECOND = 3.3e9  # D^3
 PROJECTION_PER_SECOND = 5e9  # multiply-adds
+PLACES_PER_SECOND = 10e9  # multiply-adds, with joining the levels
+MAP_SECONDS = 15e-3  # per test image: its map at the mask's resolution, its pixels sorted and counted
 
 # The rest of an evaluation: Python, pandas and files.
 START_SECONDS = 0.1
@@ -82,6 +84,17 @@ def fit_seconds(n_train: int, epochs: int, dim: int) -> float:
     views = n_train * max(1, epochs)
     moments = views * dim * (dim / FOLDS_PER_SECOND + 1.0 / FOLDS_VALUES_PER_SECOND)
     return moments + N_FOLDS * dim**3 / EIGEN_PER_SECOND
+
+
+def places_seconds(n_train: int, n_test: int, epochs: int, places: int, dim: int) -> float:
+    """Return the seconds to fit and score all folds of a category's places on both cores; `dim` is D of all levels.
+
+    Every fold gathers the moments of its images, factorises a covariance per place, and scores its images and the test
+    set; where there are masks, each fold sorts the test set's pixels.
+    """
+    n = _fold_size(n_train, epochs)
+    work = N_FOLDS * places * ((n + n_test) * dim**2 + dim**3)
+    return START_SECONDS + work / PLACES_PER_SECOND + N_FOLDS * n_test * MAP_SECONDS
 
 
 def _is_streamed(n_train: int, epochs: int, dim: int) -> bool:

@@ -20,6 +20,7 @@ from gaussad_cli.experiments.cost import (
     evaluation_seconds,
     extraction_seconds,
     feature_bytes,
+    places_seconds,
     spectra_bytes,
 )
 from gaussad_cli.experiments.plan import EvaluationStage, ExtractionStage, Stage, TrainingStage
@@ -108,7 +109,12 @@ def _done(choice: LevelChoice, cache: Path, dataset: str, epochs: int) -> set[st
 
 
 def _estimate_evaluation(stage: EvaluationStage, categories: Sequence[Category]) -> Estimate:
-    dims = _dims(check(stage.network))
+    choice = check(stage.network)
+    dims = _dims(choice)
+    if places := choice.grid**2:
+        of_place = sum(dims) // places
+        seconds = sum(places_seconds(len(c.train), len(c.test), stage.epochs, places, of_place) for c in categories)
+        return Estimate(str(stage), f"{len(categories)} categories, {places} places", seconds, 0)
     scorings = sum(len(PAPER_SCORINGS) if score == PAPER else 1 for score in stage.scores)
     seconds = sum(evaluation_seconds(len(c.train), len(c.test), stage.epochs, dims, scorings) for c in categories)
     return Estimate(str(stage), f"{len(categories)} categories, {len(dims)} levels", seconds, 0)

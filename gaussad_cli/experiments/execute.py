@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from gaussad_cli.backbones.registry import format_levels
 from gaussad_cli.backbones.resolve import NetworkOptions
 from gaussad_cli.backbones.resolve import check as check_network
 from gaussad_cli.datasets.index import Category
@@ -14,6 +15,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.calibration import TARGETS, ThresholdsWanted, choose_methods
 from gaussad_cli.evaluation.evaluate import evaluate_dataset, fit_and_forget
+from gaussad_cli.evaluation.places import evaluate_places
 from gaussad_cli.evaluation.scorings import MAHALANOBIS, PAPER_SCORINGS, Scoring, Setting, choose_scorings
 from gaussad_cli.evaluation.selection import Selection
 from gaussad_cli.experiments.config import PAPER
@@ -125,7 +127,7 @@ def execute(stages: Sequence[Stage], setup: Setup, say: Callable[[str], object])
         if isinstance(stage, ExtractionStage):
             _extract(stage, setup, progress, say)
         elif isinstance(stage, EvaluationStage):
-            _evaluate(stage, setup, progress)
+            _evaluate(stage, setup, progress, say)
         else:
             _train(stage, setup, progress)
         progress.took.append((str(stage), time.perf_counter() - start))
@@ -161,14 +163,23 @@ def _note_folders(stage: ExtractionStage, report: ExtractionReport, epochs: int,
     progress.note(report.problem)
 
 
-def _evaluate(stage: EvaluationStage, setup: Setup, progress: Progress) -> None:
+def _evaluate(stage: EvaluationStage, setup: Setup, progress: Progress, say: Callable[[str], object]) -> None:
     folder = progress.folders[stage.network, stage.epochs]
     dataset, key = folder.parent.parent.name, folder.name
     # The extraction has reported the problems of all other categories.
     complete = [name for name in setup.names if (folder / name / "train" / "manifest.json").is_file()]
     levels = stage.levels or stage.network.levels
-    selection = Selection(stage.network.backbone, setup.cache, dataset, complete, levels, key=key)
     scorings, thresholds = _scorings(stage.scores), None
+    if stage.network.grid:
+        levels = levels or format_levels(check_network(stage.network).levels)  # the cache may hold others too
+    selection = Selection(
+        stage.network.backbone, setup.cache, dataset, complete, levels, key=key, grid=stage.network.grid
+    )
+    if stage.network.grid:
+        outcome = evaluate_places(selection, scorings, setup.out, distribution=setup.distribution)
+        for remark in outcome.remarks:
+            say(remark)
+        return progress.note(outcome.problem)
     if stage.thresholds:
         calibrated = Scoring(MAHALANOBIS)
         thresholds = ThresholdsWanted(choose_methods(stage.thresholds), TARGETS, (calibrated,))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gaussad_cli.backbones.resolve import NetworkOptions
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.experiments.config import PAPER, SCORES, Overrides, Step, weights_of
 
 _SHOWN = 3  # number of backbones in a stage's name
@@ -156,8 +156,18 @@ def _trainings(step: Step, overrides: Overrides, verify: bool) -> list[TrainingS
     return stages
 
 
-def one_step(overrides: Overrides) -> Step:
-    """Return the step of a run without an experiment file: the paper's scores, with thresholds; with a grid, none."""
-    if overrides.grid:
-        return Step(overrides.backbone, score=())
+def one_step(overrides: Overrides, score: str | None = None) -> Step:
+    """Return the step of a run without an experiment file: by default the paper's scores, with thresholds.
+
+    With a grid, nothing is scored by default.
+
+    Raises
+    ------
+    UserError
+        If there is no such score.
+    """
+    if score is not None and score not in SCORES:
+        raise UserError(f"unknown score '{score}'.{did_you_mean(score, SCORES)} Known: {', '.join(SCORES)}.")
+    if score is not None or overrides.grid:
+        return Step(overrides.backbone, score=() if score is None else (score,))
     return Step(overrides.backbone, score=(PAPER,), threshold=("all",))

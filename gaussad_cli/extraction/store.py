@@ -303,8 +303,8 @@ def _check_place(folder: Path, manifest: Manifest) -> None:
 def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
     """Read one level's features, checked against the manifest: (N, D) float32.
 
-    Augmented features, (N, epochs, D), and others of more than :data:`ON_DISK` bytes are returned as a memory map.
-    Augmented features are not checked for NaN and infinity: call :func:`check_finite`.
+    Augmented features, (N, epochs, D), features of places, and others of more than :data:`ON_DISK` bytes are memory
+    maps. Augmented features are not checked for NaN and infinity: call :func:`check_finite`.
 
     Raises
     ------
@@ -318,7 +318,7 @@ def read_features(folder: Path, manifest: Manifest, level: int) -> Features:
     try:
         if sha256_of(path) != entry.sha256:
             raise UserError(f"{path} was cut short or changed: it does not match its manifest. {_rebuild(folder)}")
-        stays = manifest.recipe.epochs or path.stat().st_size > ON_DISK
+        stays = manifest.recipe.epochs or manifest.recipe.grid or path.stat().st_size > ON_DISK
         values = np.load(path, allow_pickle=False, mmap_mode="r" if stays else None)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}. {_rebuild(folder)}") from None

@@ -12,7 +12,7 @@ from gaussad_cli.evaluation.results import choose_dataset, metrics_path, read_ma
 from gaussad_cli.files import write_whole
 from gaussad_cli.report.content import Content, gather
 from gaussad_cli.tables.build import build_tables
-from gaussad_cli.tables.known import ROMAN
+from gaussad_cli.tables.known import NAMES
 from gaussad_cli.tables.markup import TABLE_CSS, as_html
 
 
@@ -43,7 +43,7 @@ def write_report(results: Path, dataset: str | None, data: Path | None, backbone
             f"none of the images that the page shows can be read in {data}, such as {examples[0].name} of "
             f"{content.categories[0]}: give the folder that holds the categories with --data."
         )
-    tables = [as_html(table) for number in ROMAN for table in build_tables(number, metrics)]
+    tables = [as_html(table) for number in NAMES for table in build_tables(number, metrics)]
     manifests = {f"{manifest.backbone}, {manifest.key}": _summarise(manifest) for manifest in read}
     page = _render(content, tables, manifests)
     path = out or metrics_path(results, name).parent / "report.html"

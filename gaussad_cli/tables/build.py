@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from gaussad_cli.evaluation.rows import SUM
+from gaussad_cli.evaluation.rows import JOINT, SUM
 from gaussad_cli.evaluation.scorings import MAHALANOBIS, SCORES, TABLE_I, TABLE_III, Scoring, compression_name
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.thresholds import SIGMAS, target_fpr
@@ -27,6 +27,8 @@ from gaussad_cli.tables.cells import (
     short_name,
     variants_of,
 )
+from gaussad_cli.tables.known import PLACES
+from gaussad_cli.tables.places import build_places
 from gaussad_cli.tables.state_of_the_art import build_approaches, build_per_category
 
 
@@ -72,14 +74,14 @@ LAYOUTS: dict[int, _Layout] = {
 
 
 def build_tables(number: int, metrics: pd.DataFrame, backbones: Sequence[str] | None = None) -> list[Table]:
-    """Build a table of the paper, as far as it was measured.
+    """Build a table, as far as it was measured.
 
     Tables I and III come once per backbone, Table IV once per backbone and number of epochs. Tables II and VII have
-    backbones as columns. Tables V and VIII compare all approaches.
+    backbones as columns. Tables V and VIII compare all approaches. The table of places is not the paper's.
 
     Parameters
     ----------
-    number : of the table, see :data:`gaussad_cli.tables.known.ROMAN`
+    number : of the table, see :data:`gaussad_cli.tables.known.NAMES`
     metrics : as :func:`gaussad_cli.evaluation.results.read_metrics` returns them
     backbones : only these; None for all
 
@@ -89,6 +91,12 @@ def build_tables(number: int, metrics: pd.DataFrame, backbones: Sequence[str] | 
     """
     if backbones:
         metrics = metrics[metrics["backbone"].isin(backbones)]
+    if number == PLACES:
+        table = build_places(metrics)
+        return [] if table is None else [table]
+    metrics = metrics[~metrics["level"].str.startswith(JOINT)]  # the paper has no features of places
+    if metrics.empty:
+        return []
     if number == 4:
         return _build_working_points(metrics)
     if number in (5, 8):

@@ -56,7 +56,8 @@ class CellSource:
 class TableCell:
     """A mean over categories and its SEM, measured and published; None where there is none.
 
-    `quantity` is "auroc", "fpr" or "tpr" in percent, or "dim", a count; empty where the cell stays empty.
+    `quantity` is "auroc", "pixel_auroc", "aupro", "fpr" or "tpr" in percent, or "dim", a count; empty where the cell
+    stays empty.
     `category` is a single category, or MEAN for the mean over all.
     `categories` are those that the measured mean is over; `undefined` those that were run but have no defined value.
     """
@@ -83,15 +84,23 @@ class TableCell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column's title, and the source of its cells if they all share one."""
+    """A column of a table.
+
+    Attributes
+    ----------
+    title : its title
+    source : the source of its cells if they all share one
+    quoted : whether its cells are only quoted; they have no measured value, and there is no place for one
+    """
 
     title: str
     source: CellSource | None = None
+    quoted: bool = False
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper, as far as it was measured."""
+    """A table, as far as it was measured; `number` is one of :data:`gaussad_cli.tables.known.NAMES`."""
 
     number: int
     title: str
@@ -109,6 +118,9 @@ class Table:
     def categories(self) -> tuple[str, ...]:
         """All categories that were run, whether their AUROC is defined or not."""
         return tuple(sorted({name for cell in self.all_cells() for name in (*cell.categories, *cell.undefined)}))
+
+
+_AREAS = ("auroc", "pixel_auroc", "aupro")  # quantities that have a SEM
 
 
 def measure(rows: pd.DataFrame, cell: TableCell) -> TableCell:
@@ -137,7 +149,7 @@ def measure(rows: pd.DataFrame, cell: TableCell) -> TableCell:
     return replace(
         cell,
         mean=float(defined.mean()) if n else None,
-        sem=float(defined.std(ddof=1) / n**0.5) if n > 1 and cell.quantity == "auroc" else None,
+        sem=float(defined.std(ddof=1) / n**0.5) if n > 1 and cell.quantity in _AREAS else None,
         categories=tuple(map(str, defined.index)),
         undefined=tuple(map(str, per_category.index[per_category.isna()])),
     )
@@ -200,20 +212,25 @@ def short_name(variant: Variant, variants: Sequence[Variant]) -> str:
     return variant.backbone if len(alike) == 1 else full_name(variant, variants)
 
 
-def general_notes(table: Table) -> list[str]:
-    """Return the notes that every table needs: which categories, unequal sets, undefined cells."""
+def mean_note(table: Table) -> str:
+    """Say which categories a table's means are over."""
     names = table.categories
     over = f"{len(names)} categor{'y' if len(names) == 1 else 'ies'}: {', '.join(names)}"
     if set(names) == set(MVTEC_CATEGORIES):
         over = "all 15 categories"
-    notes = [f"Mean{'' if table.number == 4 else ' ± SEM'} in percent over {over}."]
+    return f"Mean{'' if table.number == 4 else ' ± SEM'} in percent over {over}."
+
+
+def general_notes(table: Table) -> list[str]:
+    """Return the notes that every table of the paper needs: which categories, unequal sets, undefined cells."""
+    names = table.categories
+    notes = [mean_note(table)]
     has_published_mean = any(cell.published_mean is not None and cell.category == MEAN for cell in table.all_cells())
     if has_published_mean and len(names) < len(MVTEC_CATEGORIES):
         notes.append(
             "The paper's cells are means over all 15 MVTec AD categories: the differences are between unequal sets."
         )
-    if any(is_partial(cell, table) for cell in table.all_cells()):
-        notes.append(_partial_note(table))
+    notes += partial_notes(table)
     if undefined := sorted({name for cell in table.all_cells() for name in cell.undefined}):
         notes.append(
             f"AUROC is undefined in some cells for {', '.join(undefined)}: SED fails where a feature has no variance, "
@@ -222,8 +239,8 @@ def general_notes(table: Table) -> list[str]:
     return notes
 
 
-def _partial_note(table: Table) -> str:
-    """Say which marked means are over which categories; a table of one column names its rows."""
+def partial_notes(table: Table) -> list[str]:
+    """Say which marked means, if any, are over which categories; a table of one column names its rows."""
     names: dict[tuple[str, ...], dict[str, None]] = {}
     for row_name, row in zip(table.rows, table.cells, strict=True):
         for column, cell in zip(table.columns, row, strict=True):
@@ -231,7 +248,7 @@ def _partial_note(table: Table) -> str:
                 name = column.title if len(table.columns) > 1 else row_name
                 names.setdefault(cell.categories, {})[name] = None
     sets = [f"Over {', '.join(categories)}: {'; '.join(of_set)}." for categories, of_set in names.items()]
-    return " ".join(["†: a mean over fewer categories than the table's.", *sets])
+    return [" ".join(["†: a mean over fewer categories than the table's.", *sets])] if sets else []
 
 
 def shared_categories(cells: Iterable[TableCell]) -> tuple[str, ...] | None:

@@ -75,12 +75,16 @@ def _digits(text: str) -> int:
 def _heading_lines(table: Table, index: int) -> list[str]:
     """Break a heading that is wider than its cells."""
     width = max(_TITLE, _cell_width(table, index))
-    return wrap(table.columns[index].title, width, break_long_words=False, break_on_hyphens=False) or [""]
+    column = table.columns[index]
+    return wrap(
+        f"{column.title}{' (quoted)' if column.quoted else ''}", width, break_long_words=False, break_on_hyphens=False
+    ) or [""]
 
 
 def _block(table: Table, rows: range, columns: list[int], number: int, of: int) -> str:
     part = f" ({number} of {of})" if of > 1 else ""
-    title = f"{table.title}{part} (Table {ROMAN[table.number]} of Rippel et al. 2020)."
+    origin = f" (Table {ROMAN[table.number]} of Rippel et al. 2020)" if table.number in ROMAN else ""
+    title = f"{table.title}{part}{origin}."
     names = [words.row_name(table.rows[row]) for row in rows]
     wide = max(map(len, names)) > _NAME
     heading = [escaped(table.row_title.capitalize()), *(_heading(table, index) for index in columns)]
@@ -106,6 +110,8 @@ def _heading(table: Table, index: int) -> str:
 
 def _cell(table: Table, row: int, column: int, best: bool) -> str:
     cell = table.cells[row][column]
+    if table.columns[column].quoted:
+        return escaped(words.paper(cell, _PLUS_MINUS))
     text = escaped(words.measured(cell, table, _PLUS_MINUS))
     text = rf"\textbf{{{text}}}" if best else text
     return text if cell.published_mean is None else f"{text} ({escaped(words.paper(cell, _PLUS_MINUS))})"

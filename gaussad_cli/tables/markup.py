@@ -42,11 +42,15 @@ body {{ margin: 1rem auto; max-width: 76rem; padding: 0 1rem; font: 16px/1.5 sys
 
 def as_markdown(table: Table) -> str:
     """Render a GitHub table; cells read measured (paper, difference), the best of a row bold."""
-    heading = [table.row_title.capitalize(), *(_plain(column.title) for column in table.columns)]
+    titles = [f"{column.title}{' (quoted)' if column.quoted else ''}" for column in table.columns]
+    heading = [table.row_title.capitalize(), *map(_plain, titles)]
     lines = [_line(heading), f"|{'|'.join(['---', *('---:' for _ in table.columns)])}|"]
     for name, row in zip(table.rows, table.cells, strict=True):
         best = words.best_of(row, table.number)
-        cells = [_markdown_cell(cell, table, index in best) for index, cell in enumerate(row)]
+        cells = [
+            words.paper(cell) if column.quoted else _markdown_cell(cell, table, index in best)
+            for index, (column, cell) in enumerate(zip(table.columns, row, strict=True))
+        ]
         lines.append(_line([_plain(words.row_name(name)), *cells]))
     return "\n".join([f"**{_plain(words.title(table))}**", "", *lines, "", *map(_plain, table.notes)]) + "\n"
 
@@ -68,12 +72,12 @@ def _markdown_cell(cell: TableCell, table: Table, best: bool) -> str:
 
 def as_html(table: Table) -> str:
     """Render a table and its notes as an HTML fragment, styled by :data:`TABLE_CSS`; all names in it are escaped."""
-    spans = [words.span(table, index) for index in range(len(table.columns))]
+    parts = [words.part_names(table, index) for index in range(len(table.columns))]
     titles = "".join(
-        f'<th scope="colgroup" colspan="{span}">{escape(words.printable(column.title))}</th>'
-        for column, span in zip(table.columns, spans, strict=True)
+        f'<th scope="colgroup" colspan="{len(names)}">{escape(words.printable(column.title))}</th>'
+        for column, names in zip(table.columns, parts, strict=True)
     )
-    below = "".join(f'<th scope="col">{name}</th>' for span in spans for name in words.PARTS[:span])
+    below = "".join(f'<th scope="col">{name}</th>' for names in parts for name in names)
     rows = "\n".join(_html_row(table, row) for row in range(len(table.rows)))
     heading = f'<tr><th scope="col" rowspan="2">{escape(table.row_title)}</th>{titles}</tr>\n<tr>{below}</tr>'
     notes = " ".join(escape(words.printable(note)) for note in table.notes)
@@ -87,7 +91,8 @@ def _html_row(table: Table, row: int) -> str:
     best = words.best_of(table.cells[row], table.number)
     cells = []
     for index, cell in enumerate(table.cells[row]):
-        classes = ("best" if index in best else "", "paper", words.size(cell))
+        is_quoted = table.columns[index].quoted
+        classes = ("paper",) if is_quoted else ("best" if index in best else "", "paper", words.size(cell))
         for text, name in zip(words.parts(table, row, index), classes, strict=False):
             attribute = f' class="{name}"' if name else ""
             cells.append(f"<td{attribute}>{escape(text)}</td>")

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 
 from gaussad_cli.tables.cells import Table
+from gaussad_cli.tables.known import NAMES
 from gaussad_cli.tables.latex import as_latex
 from gaussad_cli.tables.markup import as_markdown, as_page
 from gaussad_cli.tables.text import as_text
@@ -40,5 +41,5 @@ def as_csv(tables: Sequence[Table]) -> str:
                 shown = [cell.level, cell.category, cell.quantity, cell.sigma]
                 over = [" ".join(cell.categories), len(cell.categories)]
                 numbers = [cell.mean, cell.sem, cell.published_mean, cell.published_sem, cell.difference]
-                writer.writerow([table.number, *cell.source.variant, *names, *shown, *over, *numbers])
+                writer.writerow([NAMES[table.number], *cell.source.variant, *names, *shown, *over, *numbers])
     return buffer.getvalue()

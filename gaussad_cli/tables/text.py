@@ -40,7 +40,7 @@ def aligned(table: Table, column: int, at_least: int) -> list[list[str]]:
     ----------
     at_least : characters that a line has with two blanks between its parts
     """
-    lines = [words.PARTS[: words.span(table, column)]]
+    lines = [words.part_names(table, column)]
     lines += [words.parts(table, row, column) for row in range(len(table.rows))]
     widths = [max(map(len, part)) for part in zip(*lines, strict=True)]
     widths[0] += max(0, at_least - sum(widths) - 2 * (len(widths) - 1))

@@ -7,9 +7,10 @@ from typing import Literal
 
 from gaussad_cli.evaluation.rows import SUM
 from gaussad_cli.tables.cells import MEAN, Table, TableCell, is_partial
-from gaussad_cli.tables.known import ROMAN
+from gaussad_cli.tables.known import NAMES, ROMAN
 
 PARTS = ("measured", "paper", "diff")  # what a column shows; the first alone where the paper has none of its cells
+QUOTED = ("quoted",)  # what a column of quoted cells shows
 NOTHING = "-"
 Size = Literal["", "near", "off", "far"]  # of a difference; "" where there is none
 SIZES = "A difference is near (within the paper's SEM, or 1 point where it has none), off (within twice that), or far."
@@ -24,8 +25,9 @@ def row_name(name: str) -> str:
 
 
 def title(table: Table) -> str:
-    """Return "Table III. ..."."""
-    return f"Table {ROMAN[table.number]}. {printable(table.title)}"
+    """Return "Table III. ..."; a table that is not the paper's has no number."""
+    name = f"Table {ROMAN[table.number]}" if table.number in ROMAN else NAMES[table.number].capitalize()
+    return f"{name}. {printable(table.title)}"
 
 
 def measured(cell: TableCell, table: Table, plus_minus: str = " ±") -> str:
@@ -50,14 +52,18 @@ def difference(cell: TableCell) -> str:
 
 
 def parts(table: Table, row: int, column: int) -> tuple[str, ...]:
-    """Return what a cell shows under each of its column's :data:`PARTS`."""
+    """Return what a cell shows under each of its column's :func:`part_names`."""
     cell = table.cells[row][column]
-    return (measured(cell, table), paper(cell), difference(cell))[: span(table, column)]
+    if table.columns[column].quoted:
+        return (paper(cell),)
+    return (measured(cell, table), paper(cell), difference(cell))[: len(part_names(table, column))]
 
 
-def span(table: Table, column: int) -> int:
-    """Return how many :data:`PARTS` a column has: all if the paper has any of its cells, otherwise one."""
-    return len(PARTS) if any(row[column].published_mean is not None for row in table.cells) else 1
+def part_names(table: Table, column: int) -> tuple[str, ...]:
+    """Return what a column shows: all :data:`PARTS` if the paper has any of its cells, otherwise one."""
+    if table.columns[column].quoted:
+        return QUOTED
+    return PARTS if any(row[column].published_mean is not None for row in table.cells) else PARTS[:1]
 
 
 def _with_sem(mean: float, sem: float | None, plus_minus: str) -> str:

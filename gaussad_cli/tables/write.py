@@ -12,7 +12,7 @@ from gaussad_cli.evaluation.results import choose_dataset, read_manifests, read_
 from gaussad_cli.files import write_whole
 from gaussad_cli.tables.build import build_tables
 from gaussad_cli.tables.cells import Table
-from gaussad_cli.tables.known import SUFFIXES
+from gaussad_cli.tables.known import NAMES, SUFFIXES
 from gaussad_cli.tables.render import render_all
 
 
@@ -54,7 +54,7 @@ def build_all(
         metrics = metrics[metrics["category"].isin(categories)]
     built = {number: build_tables(number, metrics, backbones) for number in numbers}
     if not any(built.values()):
-        names = ", ".join(map(str, built))
+        names = ", ".join(NAMES[number] for number in built)
         by = f" by {', '.join(backbones)}" if backbones else ""
         evaluated = ", ".join(sorted(set(metrics["backbone"])))
         raise UserError(f"nothing of table {names}{by} was evaluated. Evaluated backbones: {evaluated}.")
@@ -72,7 +72,7 @@ def write_all(built: Built) -> None:
     for number, tables in built.by_number.items():
         for style, suffix in SUFFIXES.items():
             if tables:
-                _write(built.folder / f"table_{number}.{suffix}", render_all(tables, style))
+                _write(built.folder / f"table_{NAMES[number]}.{suffix}", render_all(tables, style))
 
 
 def _write(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ def rows(auroc=(("bottle", 0.9), ("screw", 0.4)), folds=FIVE, **columns):
     key = {"dataset": "d", "backbone": "net", "weights": "w", "padding": "tf", "epochs": 0.0, "key": "k1"}
     key |= {"level": "1", "score": "l2", "mode": "all", "var": np.nan, "n_train": 8, "dim": 4, "shrinkage": np.nan}
     key |= {f"{rate}_{sigma}s": np.nan for sigma in range(1, 6) for rate in ("fpr", "tpr")}
-    key |= dict.fromkeys(("ap", "f1", "fpr_95tpr", "pixel_auroc", "aupro"), np.nan)
+    key |= dict.fromkeys(("ap", "f1", "fpr_95tpr", "pixel_auroc", "aupro", "pointing"), np.nan)
     return pd.DataFrame(
         {**key, "category": category, "fold": fold, "auroc": mean + off} | columns
         for category, mean in auroc

@@ -197,7 +197,7 @@ def test_rows_written_before_columns_were_added_are_read_with_these_empty(tmp_pa
     assert list(read) == results.METRICS
     assert read["auroc"].tolist() == [0.511925, 0.524725]
     assert read["tpr_4s"].isna().tolist() == [True, False]
-    assert read[["ap", "f1", "fpr_95tpr", "pixel_auroc", "aupro"]].isna().all(axis=None)
+    assert read[["ap", "f1", "fpr_95tpr", "pixel_auroc", "aupro", "pointing"]].isna().all(axis=None)
 
 
 def test_rows_written_before_columns_were_added_are_merged_into_and_stay_to_the_digit(tmp_path):
@@ -206,8 +206,8 @@ def test_rows_written_before_columns_were_added_are_merged_into_and_stay_to_the_
     save_demo(tmp_path, 0.5)
     header, *rows = (tmp_path / "demo/metrics.csv").read_text().splitlines()
     before = BEFORE_ADDED.splitlines()
-    assert header == before[0] + ",ap,f1,fpr_95tpr,pixel_auroc,aupro"
-    assert {row + ",,,,," for row in before[1:]} < set(rows)
+    assert header == before[0] + ",ap,f1,fpr_95tpr,pixel_auroc,aupro,pointing"
+    assert {row + ",,,,,," for row in before[1:]} < set(rows)
     assert results.read_metrics(tmp_path, None)["ap"].dropna().tolist() == [0.25]
 
 
@@ -216,7 +216,7 @@ def test_rows_written_before_columns_were_added_are_merged_into_and_stay_to_the_
     [
         results.METRICS[:-4],
         results.METRICS[:-1],
-        results.METRICS[:-6],
+        results.METRICS[:-7],
         [*results.METRICS, "more"],
         [*results.METRICS[:-2], "aupro", "pixel_auroc"],
     ],

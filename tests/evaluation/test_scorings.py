@@ -23,8 +23,12 @@ OPTIONS = {
     "knn": {"k"},
     "gmm": {"components", "covariance"},
     "ood": set(),
+    "places": (of_places := {"mode", "var", "rho", "target", "channels", "smooth"}),
+    "places-top": of_places,
+    "places-scaled": of_places,
 }
 VALUES = {"mode": "pca", "var": 0.5, "k": 3, "components": 3, "covariance": "own"}
+VALUES |= {"rho": "0.3", "target": "padim", "channels": 5, "smooth": 1.5}
 NAMES = [
     ("mahalanobis", {}, "all", None),
     ("mahalanobis", {"mode": "all"}, "all", None),
@@ -45,6 +49,15 @@ NAMES = [
     ("gmm", {"covariance": "own"}, "own2", None),
     ("gmm", {"components": 12, "covariance": "own"}, "own12", None),
     ("ood", {}, "all", None),
+    ("places", {}, "npca", 0.1),
+    ("places-top", {"mode": "npca"}, "npca", 0.1),
+    ("places", {"var": 0.2}, "npca", 0.2),
+    ("places", {"mode": "all"}, "all", None),
+    ("places-scaled", {"mode": "pca", "rho": "closed"}, "pca rho=closed", 0.99),
+    ("places", {"rho": "0.30"}, "npca rho=0.3", 0.1),
+    ("places", {"rho": "0.5", "target": "image", "smooth": 0.0}, "npca", 0.1),
+    ("places", {"mode": "all", "target": "padim", "channels": 9, "smooth": 4}, "all padim channels=9 smooth=4", None),
+    ("places", {"target": "identity", "rho": "1"}, "npca identity rho=1", 0.1),
 ]
 
 
@@ -92,6 +105,15 @@ def test_an_option_of_other_scores_is_an_error_that_names_them(name, option):
         ("mahalanobis", {"mode": "pca", "var": float("nan")}, "--mode pca --var nan: var is nan"),
         ("ocsvm", {"mode": "pca"}, "unknown mode 'pca' of ocsvm"),
         ("gmm", {"covariance": "full"}, "unknown --covariance 'full'"),
+        ("places", {"mode": "ica"}, "--mode ica: unknown mode 'ica'"),
+        ("places", {"mode": "all", "var": 0.5}, "--var needs --mode pca or --mode npca"),
+        ("places", {"rho": "1.5"}, "--rho 1.5 is neither a number from 0 to 1 nor 'closed'"),
+        ("places", {"rho": "nan"}, "--rho nan is neither"),
+        ("places", {"rho": "auto"}, "--rho auto is neither"),
+        ("places", {"target": "padim", "rho": "0.3"}, "leave out --rho"),
+        ("places", {"target": "imag"}, r"unknown --target 'imag'\. Did you mean image\?"),
+        ("places", {"channels": 0}, "--channels 0: at least one"),
+        ("places", {"smooth": -1.0}, "--smooth -1: the sigma"),
     ],
 )
 def test_a_value_that_a_score_does_not_know_is_an_error(name, options, problem):
@@ -133,6 +155,11 @@ def test_the_chi_square_law_speaks_of_the_mahalanobis_distance_only():
 
 def test_only_the_score_of_lee_et_al_weighs_levels():
     assert [name for name, entry in SCORES.items() if entry.weighs_levels] == ["ood"]
+
+
+def test_scores_of_places_are_not_read_from_averaged_features():
+    with pytest.raises(UserError, match="--score places needs features of places, not averaged ones"):
+        score(Scoring("places"), draw(20, 6), draw(7, 6))
 
 
 # --- the distances ---
