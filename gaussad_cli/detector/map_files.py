@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +18,8 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_pixels
 from gaussad_cli.files import fit_name, write_whole
 
+# Writing a file looks through its temporary file's folder, which must not hold the files of all images.
+_UNFINISHED = ".unfinished"
 OVERLAY, MASK, DISTANCES = ".overlay.png", ".mask.png", ".npy"
 # Half the time of OpenCV's default, for files a tenth larger (448 pixels, screw).
 _QUICK = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
@@ -66,7 +69,12 @@ class MapFolder:
         path = self.path_of(image, suffix)
         if path.is_symlink():
             raise UserError(f"cannot write {path}: it is a link. Remove it, or choose another folder for --maps.")
-        write_whole(path, write)
+        write_whole(path, write, self.folder / _UNFINISHED)
+
+    def close(self) -> None:
+        """Remove the folder of unfinished files, if there are none in it."""
+        with suppress(OSError):
+            (self.folder / _UNFINISHED).rmdir()
 
 
 def _below(image: Path, folder: Path) -> Path:
@@ -76,7 +84,9 @@ def _below(image: Path, folder: Path) -> Path:
 
 
 def _as_png(pixels: Pixels) -> Callable[[IO[bytes]], object]:
-    done, content = cv2.imencode(".png", pixels if pixels.ndim == 2 else pixels[..., ::-1], _QUICK)
+    done, content = cv2.imencode(
+        ".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _QUICK
+    )
     if not done:
         raise ValueError(f"cannot encode {pixels.shape} as PNG")
     return lambda file: file.write(content.tobytes())

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -197,7 +197,7 @@ def _with_maps(
     batches: Iterable[list[Prediction]], maps: MapFolder, one_by_one: bool, say: Say
 ) -> Iterator[list[Prediction]]:
     """Yield batches of predictions as soon as their heat maps are written, while the network is at the next one."""
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with closing(maps), ThreadPoolExecutor(usable_cores()) as pool:
 
         def submit(batch: list[Prediction]) -> Together[str]:
             return Together([pool.submit(_write_maps, maps, prediction) for prediction in batch])

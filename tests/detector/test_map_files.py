@@ -53,8 +53,17 @@ def test_another_run_replaces_the_files(folder, tmp_path):
     (image,) = write_pictures(tmp_path / "in", pictures(1))
     folder.write(image, DISTANCES_OF)
     folder.write(image, 2 * DISTANCES_OF)
-    assert len(list(folder.folder.rglob("*.*"))) == 3
+    assert len(list((folder.folder / "in").iterdir())) == 3
     np.testing.assert_allclose(np.load(folder.path_of(image, DISTANCES)), 2 * DISTANCES_OF, rtol=1e-6)
+
+
+def test_nothing_unfinished_is_left(folder, tmp_path):
+    (image,) = write_pictures(tmp_path / "in", pictures(1))
+    folder.write(image, DISTANCES_OF)
+    folder.close()
+    folder.close()
+    assert [path.name for path in folder.folder.iterdir()] == ["in"]
+    assert len(list((folder.folder / "in").iterdir())) == 3
 
 
 def test_an_image_in_the_folder_of_the_maps_is_refused(folder):

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from gaussad_cli import ImageDetector
@@ -307,6 +308,30 @@ def test_a_default_detector_from_training_to_update(gaussad, tmp_path):
     maps = detector.heat_maps("bad")
     assert maps.shape == (3, 6, 6)
     np.testing.assert_array_equal(maps.max(axis=(1, 2)), detector.score("bad"))
+
+
+def test_maps_explain_and_export_through_the_command_line(gaussad, tmp_path):
+    write_pictures(tmp_path / "good", pictures(30, height=40, width=60))
+    write_pictures(tmp_path / "bad", pictures(2, seed=1, height=40, width=60) // 4)
+    assert gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", 0.1, "--grid", 6).code == 0
+    done = gaussad("predict", "m.gaussad", "bad", "--maps", "maps", "--format", "json")
+    assert done.code == 0, done.err
+    row = json.loads(done.out.splitlines()[0])
+    assert len(list(Path("maps").iterdir())) == 6
+    assert np.load("maps/000.png.npy").max() == pytest.approx(row["score"], rel=1e-6)
+    assert_user_error(gaussad("predict", "m.gaussad", "bad", "--maps", "bad/maps"), "--maps bad/maps", "Choose another")
+    explained = gaussad("explain", "m.gaussad", "bad/000.png", "--json")
+    assert explained.code == 0, explained.err
+    said = json.loads(explained.out)
+    assert said["place"] == [row["x"], row["y"]]
+    assert said["box"] == [row[name] for name in ("left", "top", "right", "bottom")]
+    assert Path(said["picture"]).is_file()
+    for option in (("--level", 3), ("--normal", "good")):
+        assert_user_error(gaussad("explain", "m.gaussad", "bad/000.png", *option), "are for pooled models")
+    exported = gaussad("export", "m.gaussad", "--out", "m.onnx")
+    assert exported.code == 0, exported.err
+    session = onnxruntime.InferenceSession("m.onnx")
+    assert [output.name for output in session.get_outputs()] == ["score", "decision", "p_value", "map"]
 
 
 def test_normal_images_have_a_place_and_no_box_in_every_format(gaussad, tmp_path):
