@@ -46,7 +46,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
     kept = tmp_path_factory.mktemp("graphs")
 
     def load(network: ResolvedNetwork, cache: Path) -> bytes:
-        identity = [network.backbone.name, network.padding, network.levels, network.checkpoint.sha256]
+        identity = [network.backbone.name, network.padding, network.levels, network.grid, network.checkpoint.sha256]
         folder = kept / store.digest(identity)
         really_load_graph(network, folder)
         with suppress(OSError):  # a cache that cannot be written is what some tests are about

@@ -129,7 +129,7 @@ def test_two_updates_at_once_keep_the_images_of_both(gaussad, tmp_path):
     for folder, first, n in (("good", 0, 12), ("one", 100, 3), ("two", 200, 3)):
         for i in range(n):
             write_image(tmp_path / folder / f"{i}.png", seed=first + i)
-    trained = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *LITE0)
+    trained = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", "--pooled", *LITE0)
     assert trained.code == 0, trained.err
     command = [sys.executable, "-m", "gaussad_cli", "update", "m.gaussad", "--normal"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

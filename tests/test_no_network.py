@@ -72,8 +72,10 @@ from gaussad_cli.cli import main
 
 good, model = sys.argv[1], "m.gaussad"
 for arguments in (
-    ["train", "--normal", good, "--out", model, "--fpr", "0.2", "--backbone", "efficientnet-lite0", "--levels", "1"],
+    ["train", "--normal", good, "--out", model, "--fpr", "0.2", "--pooled", "--backbone", "efficientnet-lite0"],
     ["predict", model, good],
+    ["train", "--normal", good, "--out", "places", "--fpr", "0.2", "--grid", "4"],
+    ["predict", "places", good],
     ["export", model, "--out", "m.onnx"],
 ):
     sys.argv = ["gaussad", *arguments]

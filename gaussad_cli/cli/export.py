@@ -32,11 +32,12 @@ def export(
     ] = None,
     weights: Weights = None,
 ) -> None:
-    """Write a model as one ONNX file: images in; score, decision, p_value and level_scores out.
+    """Write a model as one ONNX file: images in; score, decision, p_value and map out.
 
-    Preprocessing, network and Gaussians are inside. Without --resize, images must have the network's input size: resize
-    them straight to the square (cv2.resize, INTER_LINEAR, on 8-bit pixels). The file is only written if its scores in
-    ONNX Runtime are those of the model, within 1e-4.
+    The map has the distances of all places; a pooled model gives level_scores instead. Preprocessing, network and
+    Gaussians are inside. Without --resize, images must have the network's input size: resize them straight to the
+    square (cv2.resize, INTER_LINEAR, on 8-bit pixels). The file is only written if its scores and maps in ONNX Runtime
+    are those of the model, within 1e-4.
 
     Example: gaussad export screw.gaussad --out screw.onnx
 

@@ -27,6 +27,14 @@ def predict(
     copy_to: Annotated[
         Optional[Path], typer.Option(help="Sort copies of the files into DIR/normal, DIR/anomalous and DIR/error.")
     ] = None,
+    maps: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Write heat maps into DIR under the images' paths: .overlay.png, .mask.png (255 beyond the "
+            "threshold), and .npy (the distances of all places, float32).",
+            metavar="DIR",
+        ),
+    ] = None,
     watch: Annotated[
         Optional[Path], typer.Option(help="Score the images that arrive in this folder, until Ctrl-C.")
     ] = None,
@@ -44,12 +52,15 @@ def predict(
     workers: Workers = None,
     cache: Cache = Path("cache"),
 ) -> None:
-    """Score images with a trained model: path, decision, score, p-value, and the distance at every level.
+    """Score images with a trained model: path, decision, score, p-value, and where the image deviates.
+
+    That is the place that deviates most and the box around it, in pixels; a pooled model gives the distance at every
+    level instead.
 
     The p-value is the share of held-out normal images that are at least as far out. A file that cannot be read gets a
     row with an error; the exit status is 2 then, after all other files are done.
 
-    Example: gaussad predict screw.gaussad screws/new --copy-to sorted
+    Example: gaussad predict screw.gaussad screws/new --copy-to sorted --maps maps
 
     Example: find . -name '*.png' | gaussad predict screw.gaussad - --format json
     """
@@ -59,8 +70,8 @@ def predict(
     from gaussad_cli.extraction.engine import Compute
 
     files = FilesToScore(tuple(images or ()), watch, null, note)
-    output = PredictionOutput(style, _write_row, copy_to)
-    files.check(copy_to)
+    output = PredictionOutput(style, _write_row, copy_to, maps)
+    files.check(copy_to, maps)
     trained = read_model(model)
     chosen = choose_threshold(trained, threshold, fpr)
     compute = Compute(engine, device, precision, batch_size, workers)

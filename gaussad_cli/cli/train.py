@@ -74,21 +74,40 @@ def detector(
         Optional[float],
         typer.Option(help="Wanted false-positive rate.  [default: 0.01, or the lowest that fewer images allow]"),
     ] = None,
+    pooled: Annotated[
+        bool,
+        typer.Option("--pooled", help="Average features over the image, as the paper does: one Gaussian per level."),
+    ] = False,
+    grid: Annotated[
+        Optional[int],
+        typer.Option(min=2, metavar="N", help="Fit a Gaussian at each of N x N places.  [default: 28]"),
+    ] = None,
     auto: Annotated[
         bool,
-        typer.Option("--auto", help="Choose backbone, level and mode by how well anomalous images stand out."),
+        typer.Option(
+            "--auto", help="Choose a pooled detector's backbone, level and mode by how well anomalous images stand out."
+        ),
     ] = False,
     backbone: Annotated[
         Optional[list[str]],
-        typer.Option(help="Such as efficientnet-lite0; with --auto repeatable.  [default: efficientnet-b4]"),
+        typer.Option(
+            help="Such as resnet-18; with --auto repeatable.  [default: efficientnet-lite0; pooled: efficientnet-b4]"
+        ),
     ] = None,
     levels: Annotated[
         Optional[str],
         typer.Option(
-            help="Feature levels, whose distances are averaged.  [default: 7, or a smaller network's last but one]"
+            help="Feature levels: joined at each place, or, pooled, levels whose distances are averaged.  [default: "
+            "the middle ones; pooled: 7, or a smaller network's last but one]"
         ),
     ] = None,
-    mode: Annotated[str, typer.Option(help="Which components are kept: all, pca or npca.")] = "all",
+    mode: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Which components are kept: all, pca or npca; for places, of the covariance within places.  "
+            "[default: npca with --var 0.1; pooled: all]"
+        ),
+    ] = None,
     var: Var = None,
     skip_unreadable: Annotated[
         bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and name them.")
@@ -106,9 +125,10 @@ def detector(
 ) -> None:
     """Train a detector on normal images, or one of the paper's comparators.
 
-    A folder of normal images becomes a model file: a Gaussian fitted to the features of all images, and a threshold for
-    --fpr that is calibrated on images held out. The images come from --normal DIR, --data DIR --category NAME, or --csv
-    FILE.
+    A folder of normal images becomes a model file: a Gaussian at every place of the images, fitted to their features,
+    and a threshold for --fpr that is calibrated on images held out. It shows where an image deviates, and nothing is
+    downloaded for it. With --pooled, it is the paper's detector. The images come from --normal DIR, --data DIR
+    --category NAME, or --csv FILE.
 
     The commands below train and evaluate the comparators of Tables V and VIII instead. Every finished epoch is kept in
     the cache, and an interrupted training goes on from there.
@@ -121,7 +141,7 @@ def detector(
         return
     if out is None or out.is_dir():
         raise UserError("say which model file to write, such as --out screw.gaussad.")
-    if auto and (levels is not None or mode != "all" or var is not None):
+    if auto and (levels is not None or mode is not None or var is not None):
         raise UserError("--auto chooses level and mode itself: leave out --levels, --mode and --var.")
     from gaussad_cli.backbones.resolve import NetworkOptions
     from gaussad_cli.detector import train as training
@@ -130,10 +150,12 @@ def detector(
 
     images = replace(_own_images(normal, anomalous, data, csv, category), skip_unreadable=skip_unreadable)
     note(images.summary)
-    names = canonical_names(backbone or [training.DEFAULT_BACKBONE])
+    names = canonical_names(backbone or [])
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
-    networks = [NetworkOptions(name, levels, weights, padding, verify, depth) for name in names]
+    given = NetworkOptions("", levels, weights, padding, verify, depth)
+    of_default = [training.choose_network(given, None, pooled or auto, grid)]
+    networks = [training.choose_network(given, name, pooled or auto, grid) for name in names] or of_default
     compute = Compute(engine, device, precision, batch_size, workers)
     if auto:
         trained = training.train_best_detector(images, networks, fpr, compute, cache)
@@ -163,13 +185,16 @@ def _own_images(
     return of_folders(normal or Path(), anomalous)
 
 
-def _compression(mode: str, var: float | None) -> Compression:
+def _compression(mode: str | None, var: float | None) -> Compression | None:
     from gaussad_cli.gaussian.compression import choose_compression
 
+    if mode is None and var is None:
+        return None
+
     try:
-        return choose_compression(mode, var)
+        return choose_compression(mode or "all", var)
     except ValueError as error:
-        raise UserError(f"--mode {mode}{'' if var is None else f' --var {var:g}'}: {error}.") from None
+        raise UserError(f"--mode {mode or 'all'}{'' if var is None else f' --var {var:g}'}: {error}.") from None
 
 
 @train.command()

@@ -28,10 +28,11 @@ def update(
     workers: Workers = None,
     cache: Cache = Path("cache"),
 ) -> None:
-    """Add normal images to a model without the old ones: its Gaussian becomes that of training on all images.
+    """Add normal images to a model without the old ones: its Gaussians become those of training on all images.
 
-    So does its threshold. Images that the model has already are left out. If more of the new images are beyond the old
-    threshold than normal images would be by chance, nothing is changed, unless --allow-anomalous is given.
+    So does its threshold; a model of places estimates it. Images that the model has already are left out. If more of
+    the new images are beyond the old threshold than normal images would be by chance, nothing is changed, unless
+    --allow-anomalous is given.
 
     Example: gaussad update screw.gaussad --normal screws/good-of-today
     """
@@ -56,7 +57,7 @@ def update(
             write_model(out or model, done.model)
     now, before = done.model.calibration, old.calibration
     note(
-        f"{done.added} images added, {done.known} were in the model already, {done.model.levels[0].n} in all. "
+        f"{done.added} images added, {done.known} were in the model already, {done.model.n} in all. "
         f"Threshold {now.threshold:.6g} (it was {before.threshold:.6g}) for a false-positive rate of {now.fpr:.3g}."
     )
     if done.beyond:

@@ -1,4 +1,4 @@
-"""Where the distance of a level comes from: which places of the image, and which principal components.
+"""Where a distance comes from: in a pooled model, which places and principal components; of a place, which levels.
 
 The distance of an image at a level is M(mean of f_l), where f_l are its local features, one per place of the feature
 map. Two maps show where it comes from; neither is a segmentation:
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gaussad_cli.gaussian.compression import Compression, component_range
 from gaussad_cli.gaussian.distances import deviate, mahalanobis, project, shrunk_inverse
 from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.places import PlaceGaussians
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
@@ -33,6 +34,7 @@ N_LARGEST = 8  # components that are listed individually
 LEADING = Compression("pca", 0.99)  # the components that PCA 99 % keeps (Table III); the others are trailing
 
 Maps = Mapping[int, NDArray[Any]]  # level -> (D, H, W)
+Shares = dict[int, float]
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,25 @@ def direct(spectrum: Spectrum, shrinkage: Shrinkage, pooled: NDArray[Any]) -> Di
     ]
     n_outside = shrinkage.dim - eigenvalues.size if inverse.outside else 0
     return Directions(_group(shares, expected / (expected.sum() or 1.0), n_leading, n_outside), tuple(largest))
+
+
+def level_shares(places: PlaceGaussians, image: NDArray[np.float32], place: int, dims: Mapping[int, int]) -> Shares:
+    """Return which levels the squared distance of an image at a place comes from: level -> share, of sum 1.
+
+    With y a channel's deviation from the mean, B the basis, and W the place's factor, the squared distance is
+    y' (B W' W B') y, a sum over channels of y times what is to its right. A level's share is the sum over its channels;
+    it is negative where these pull towards normal what the others push away.
+
+    Parameters
+    ----------
+    image : (P, D), the channels of the levels one after the other
+    dims : level -> number of channels, ascending
+    """
+    basis, factor = (values.astype(np.float64) for values in (places.basis, places.factors[place]))
+    deviations = image[place].astype(np.float64) - places.mean[place]
+    parts = deviations * (basis @ (factor.T @ (factor @ (deviations @ basis))))
+    by_level = np.split(parts, np.cumsum(list(dims.values()))[:-1])
+    return {level: float(values.sum() / (parts.sum() or 1.0)) for level, values in zip(dims, by_level, strict=True)}
 
 
 def _group(shares: Array, expected: Array, n_leading: int, n_outside: int) -> tuple[Group, ...]:

@@ -1,16 +1,18 @@
 """The model file: safetensors with JSON in its header, and a digest of everything. Nothing in it is ever executed.
 
-A file holds arrays per level (``7.mean``, ``7.eigenvectors``, ..., float64, and ``7.features`` of its images, float32),
-the distances of the calibration, and the leading bytes of the SHA-256 of every image. In the header, ``gaussad`` is
-JSON with everything that is not an array, and ``sha256`` is the digest of both. The digest finds accidents. It does not
-protect against forgery: whoever can change a value can change the digest, or the threshold, too.
+A file of a pooled model holds arrays per level (``7.mean``, ``7.eigenvectors``, ..., float64, and ``7.features`` of its
+images, float32). One of places has ``places.mean`` and ``places.basis``, float32, and the lower triangles of the
+factors of all places, ``places.factors``, float16. Both hold the distances of the calibration, and the leading bytes of
+the SHA-256 of every image. In the header, ``gaussad`` is JSON with everything that is not an array, and ``sha256`` is
+the digest of both. The digest finds accidents. It does not protect against forgery: whoever can change a value can
+change the digest, or the threshold, too.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +22,18 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from gaussad_cli import __version__
-from gaussad_cli.detector.model import HASH_DIGITS, BackboneIdentity, Calibration, LevelModel, Model
+from gaussad_cli.detector.model import HASH_DIGITS, BackboneIdentity, Calibration, LevelModel, Model, PooledModel
+from gaussad_cli.detector.places import PlacesModel
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import digest_arrays
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.compression import Compression
+from gaussad_cli.gaussian.places import Maps, MapScale, PlaceGaussians
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-SCHEMA = 2
-_OLDER = 1  # without the features of the images
+SCHEMA = 3
+_OLDER = (1, 2)  # without the features of the images; without places
 MOST_HEADER = 1_000_000  # bytes; the header of a model of nine levels has 5,000
 MOST_BYTES = 4_000_000_000  # the nine levels of EfficientNet-B7 have 0.2 GB
 _ARRAYS = ("mean", "mean_remainder", "variances", "eigenvalues", "eigenvectors")
@@ -51,14 +55,26 @@ def write_model(path: Path, model: Model) -> None:
         )
     arrays: Arrays = {"calibration": model.calibration.distances}
     arrays["hashes"] = np.frombuffer(bytes.fromhex("".join(model.hashes)), np.uint8).reshape(-1, _HASH_BYTES)
-    for level in model.levels:
+    arrays |= _pooled_arrays(model.levels) if model.places is None else _places_arrays(model.places.gaussians)
+    text = json.dumps(_describe(model), sort_keys=True, allow_nan=False)
+    content = _sorted_header(save(arrays, {"gaussad": text, "sha256": digest_arrays(arrays, text)}))
+    write_whole(path, lambda file: file.write(content))
+
+
+def _pooled_arrays(levels: Sequence[LevelModel]) -> Arrays:
+    arrays: Arrays = {}
+    for level in levels:
         values = vars(level.spectrum)
         arrays |= {f"{level.level}.{name}": np.ascontiguousarray(values[name]) for name in _ARRAYS}
         if level.features is not None:
             arrays[f"{level.level}.features"] = np.ascontiguousarray(level.features)
-    text = json.dumps(_describe(model), sort_keys=True, allow_nan=False)
-    content = _sorted_header(save(arrays, {"gaussad": text, "sha256": digest_arrays(arrays, text)}))
-    write_whole(path, lambda file: file.write(content))
+    return arrays
+
+
+def _places_arrays(gaussians: PlaceGaussians) -> Arrays:
+    rows, columns = np.tril_indices(gaussians.basis.shape[1])
+    factors = np.ascontiguousarray(gaussians.factors[:, rows, columns].astype(np.float16))
+    return {"places.mean": gaussians.mean, "places.basis": gaussians.basis, "places.factors": factors}
 
 
 def _sorted_header(content: bytes) -> bytes:
@@ -83,8 +99,21 @@ def _describe(model: Model) -> dict[str, Any]:
             }
             for level in model.levels
         ],
+        **({} if model.places is None else {"places": _describe_places(model.places)}),
         "calibration": {"fpr": model.calibration.fpr, "threshold": model.calibration.threshold},
         "provenance": dict(model.provenance),
+    }
+
+
+def _describe_places(places: PlacesModel) -> dict[str, Any]:
+    return {
+        "dims": [list(level) for level in places.dims.items()],
+        "n": places.n,
+        "intensity": places.gaussians.intensity,
+        "compression": dataclasses.asdict(places.compression),
+        "sigma": places.sigma,
+        "typical": places.typical,
+        "scale": dataclasses.asdict(places.scale),
     }
 
 
@@ -101,7 +130,7 @@ def read_model(path: Path) -> Model:
         metadata = _metadata(content)
         text = metadata["gaussad"]
         described = json.loads(text, parse_constant=_refuse)
-        if described["schema"] not in (SCHEMA, _OLDER):
+        if described["schema"] not in (SCHEMA, *_OLDER):
             raise UserError(_other_version(path, described))
         arrays = load(content)
         if digest_arrays(arrays, text) != metadata["sha256"]:
@@ -143,19 +172,56 @@ def _metadata(content: bytes) -> dict[str, str]:
 
 
 def _model(described: Mapping[str, Any], arrays: Arrays) -> Model:
-    levels = tuple(_level(level, arrays) for level in described["levels"])
-    if not levels:
-        raise ValueError("it has no levels")
     calibration = Calibration(_checked(arrays, "calibration", (None,)), **described["calibration"])
     hashes = _checked(arrays, "hashes", (None, _HASH_BYTES), np.uint8)
     backbone = {**described["backbone"], **{name: tuple(described["backbone"][name]) for name in ("mean", "std")}}
+    identity = BackboneIdentity(**backbone)
     return Model(
-        backbone=BackboneIdentity(**backbone),
-        levels=levels,
+        backbone=identity,
+        gaussians=_places(described["places"], identity.grid, arrays) if identity.grid else _pooled(described, arrays),
         calibration=calibration,
         provenance=dict(described["provenance"]),
         hashes=tuple(row.tobytes().hex() for row in hashes),
     )
+
+
+def _pooled(described: Mapping[str, Any], arrays: Arrays) -> PooledModel:
+    levels = tuple(_level(level, arrays) for level in described["levels"])
+    if not levels:
+        raise ValueError("it has no levels")
+    return PooledModel(levels)
+
+
+def _places(described: Mapping[str, Any], grid: int, arrays: Arrays) -> PlacesModel:
+    dims = {int(level): int(dim) for level, dim in described["dims"]}
+    n, intensity, sigma, typical = (described[name] for name in ("n", "intensity", "sigma", "typical"))
+    if not (n >= 2 and 0.0 <= intensity < 1.0 and sigma >= 0.0 and typical >= 0.0):
+        raise ValueError("numbers about its places that no model has")
+    kept = arrays["places.basis"].shape[-1]
+    mean = _checked(arrays, "places.mean", (grid * grid, sum(dims.values())), np.float32)
+    basis = _checked(arrays, "places.basis", (sum(dims.values()), kept), np.float32)
+    triangles = _checked(arrays, "places.factors", (grid * grid, kept * (kept + 1) // 2), np.float16)
+    gaussians = PlaceGaussians(n, mean, basis, _factors(triangles, kept), intensity)
+    scale = _scale(**described["scale"])
+    return PlacesModel(dims, gaussians, Compression(**described["compression"]), sigma, typical, scale)
+
+
+def _scale(greatest: Sequence[float], whole: Sequence[float]) -> MapScale:
+    """Return the scale of a model: finite numbers, and spreads greater than 0."""
+    (median, spread), (of_whole, spread_of_whole) = greatest, whole
+    if not (np.isfinite([median, of_whole]).all() and 0.0 < spread < np.inf and 0.0 < spread_of_whole < np.inf):
+        raise ValueError("a scale of its heat maps that no model has")
+    return MapScale((float(median), float(spread)), (float(of_whole), float(spread_of_whole)))
+
+
+def _factors(triangles: NDArray[np.float16], size: int) -> Maps:
+    """Return lower triangular matrices (P, size, size) float32 from their triangles, row by row."""
+    factors = np.zeros((len(triangles), size, size), np.float32)
+    rows, columns = np.tril_indices(size)
+    factors[:, rows, columns] = triangles
+    if not (np.diagonal(factors, axis1=1, axis2=2) > 0.0).all():
+        raise ValueError("a factor of its places is singular")
+    return factors
 
 
 def _level(described: Mapping[str, Any], arrays: Arrays) -> LevelModel:

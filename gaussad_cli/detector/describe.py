@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gaussad_cli.detector.model import LevelModel, Model
+from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.train import lowest_rate
 
 
@@ -15,22 +15,14 @@ def describe_model(path: Path, model: Model) -> str:
     lines = [
         str(path),
         f"made by        gaussad {made_by}, updated {updates} times since",
-        f"images         {model.levels[0].n} normal ones",
+        f"images         {model.n} normal ones",
         f"backbone       {backbone.name}, {backbone.input_size} x {backbone.input_size}, padding {backbone.padding}",
         f"weights        {backbone.weights}, SHA-256 {backbone.weights_sha256}",
         f"features       computed by {backbone.engine} in {backbone.precision}, from {backbone.preprocessing}",
-        *(f"level {level.level:<9}{_describe_level(level)}" for level in model.levels),
+        *(f"{name:<15}mode {model.gaussians.compression}: {text}" for name, text in model.gaussians.describe()),
         f"threshold      {calibration.threshold:.6g}, for a false-positive rate of {calibration.fpr:g}",
         f"calibration    {distances.size} distances"
         + (f" from {distances[0]:.6g} to {distances[-1]:.6g}" if distances.size else "")
         + f"; {lowest_rate(distances.size)}",
     ]
     return "\n".join(lines)
-
-
-def _describe_level(level: LevelModel) -> str:
-    mode = level.compression.mode + ("" if level.compression.var is None else f" {level.compression.var:g}")
-    return (
-        f"mode {mode}: {level.spectrum.dim} features, {level.shrinkage.dim} kept, "
-        f"shrinkage {level.shrinkage.intensity:.4f}"
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from gaussad_cli.datasets.own import OwnImages, find_class_images
 from gaussad_cli.detector.container import read_model, write_model
 from gaussad_cli.detector.look import open_network_of
 from gaussad_cli.detector.model import Model, fit_level
-from gaussad_cli.detector.train import DEFAULT_BACKBONE, DetectorOptions, train_detector
+from gaussad_cli.detector.train import DetectorOptions, choose_network, train_detector
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import AUTO
 from gaussad_cli.extraction.store import depth_of
@@ -139,19 +139,26 @@ class ImageDetector:
     def train(
         cls,
         normal: Path | str | Sequence[Path | str],
-        backbone: str = DEFAULT_BACKBONE,
+        backbone: str | None = None,
         levels: str | None = None,
         fpr: float = 0.01,
         weights: Path | str | None = None,
+        *,
+        pooled: bool = False,
+        grid: int | None = None,
     ) -> Self:
         """Train on normal images; see :func:`gaussad_cli.detector.train.train_detector` and `gaussad train`.
 
         Parameters
         ----------
         normal : a folder, of which all images below it are taken, or image files and such folders
+        backbone, levels, grid : None: the defaults of `gaussad train`
+        pooled : whether features are averaged over the image, as the paper does; otherwise there is a Gaussian per
+            place
         """
         images = OwnImages(tuple(_normal_images(normal)))
-        network = NetworkOptions(backbone, levels, None if weights is None else Path(weights))
+        options = NetworkOptions("", levels, None if weights is None else Path(weights))
+        network = choose_network(options, backbone, pooled, grid)
         return cls(train_detector(images, network, DetectorOptions(fpr=fpr), AUTO, CACHE).model, weights)
 
     def save(self, path: Path | str) -> None:
@@ -171,11 +178,31 @@ class ImageDetector:
         images : paths, or (H, W, 3) uint8 RGB arrays; or one path, of an image or of a folder whose images are taken
             sorted
         """
+        return np.concatenate([np.zeros(0), *map(self.model.score, self._features(images))])
+
+    def heat_maps(self, images: Images) -> Array:
+        """Return the heat maps of images, (m, g, g): the distance at every place of a grid; see :meth:`score`.
+
+        An image's score is the greatest value of its map, or how far it is as a whole on the same scale, if that is
+        greater. So a place is anomalous beyond the same threshold.
+
+        Raises
+        ------
+        ValueError
+            If the model is a pooled one, which has no places.
+        """
+        places = self.model.places
+        if places is None:
+            raise ValueError("a pooled model has no heat maps: train one of places")
+        empty = np.zeros((0, places.grid, places.grid))
+        return np.concatenate([empty, *map(places.heat_maps, self._features(images))])
+
+    def _features(self, images: Images) -> Iterator[dict[int, NDArray[np.float32]]]:
+        """Yield the features of images, level -> (m, D), a batch at a time."""
         size, n, remaining = self.model.backbone.input_size, AUTO.images_at_once, iter(_each(images))
         depth = depth_of(self.model.backbone.preprocessing)
-        batches = iter(lambda: [_square(image, size, depth) for image in islice(remaining, n)], [])
-        scores = [self.model.score(self._network.engine.run(np.stack(squares))) for squares in batches]
-        return np.concatenate([np.zeros(0), *scores])
+        while squares := [_square(image, size, depth) for image in islice(remaining, n)]:
+            yield self._network.engine.run(np.stack(squares))
 
     def is_anomalous(self, images: Images) -> NDArray[np.bool_]:
         """Return whether images are anomalous, (m,) bool; see :meth:`score`. A NaN score counts as anomalous."""

@@ -45,25 +45,65 @@ class LevelShare:
 
 
 @dataclass(frozen=True)
-class Explanation:
-    """Why one image got its score.
+class Decided:
+    """What a model says about one image.
 
     Attributes
     ----------
     name : of the image
-    square : (size, size, 3) uint8 RGB, as the network sees it
     score, threshold, p_value : of the image, which is anomalous if the score is greater than the threshold
+    """
+
+    name: str
+    score: float
+    threshold: float
+    p_value: float
+
+    @property
+    def anomalous(self) -> bool:
+        """Whether the image is anomalous."""
+        return self.score > self.threshold
+
+    @property
+    def headline(self) -> str:
+        """Name (only the end if it is long), decision and score in one line."""
+        name = self.name if len(self.name) <= _LONGEST_NAME else f"...{self.name[-_LONGEST_NAME:]}"
+        decision = "anomalous" if self.anomalous else "normal"
+        return f"{name}: {decision}, score {self.score:.2f} (threshold {self.threshold:.2f}), p = {self.p_value:.3g}"
+
+    def row(self) -> dict[str, Any]:
+        """Return the numbers, JSON-able."""
+        raise NotImplementedError
+
+    def table(self) -> str:
+        """Return the numbers as text."""
+        raise NotImplementedError
+
+    def decision_row(self) -> dict[str, Any]:
+        """Return the numbers of this class, JSON-able."""
+        return {
+            "image": self.name,
+            "score": self.score,
+            "threshold": self.threshold if np.isfinite(self.threshold) else None,  # JSON has no infinity
+            "p_value": self.p_value,
+            "anomalous": self.anomalous,
+        }
+
+
+@dataclass(frozen=True)
+class Explanation(Decided):
+    """Why one image got its score from a pooled model.
+
+    Attributes
+    ----------
+    square : (size, size, 3) uint8 RGB, as the network sees it
     levels : the distance of every level
     level : the level that `located` and `directions` are about
     located, directions : the places and the components that the distance comes from
     centred : whether the normal pattern was subtracted
     """
 
-    name: str
     square: NDArray[np.uint8]
-    score: float
-    threshold: float
-    p_value: float
     levels: tuple[LevelShare, ...]
     level: int
     located: Located
@@ -73,11 +113,7 @@ class Explanation:
     def row(self) -> dict[str, Any]:
         """Return the numbers, JSON-able."""
         return {
-            "image": self.name,
-            "score": self.score,
-            "threshold": self.threshold if np.isfinite(self.threshold) else None,  # JSON has no infinity
-            "p_value": self.p_value,
-            "anomalous": self.anomalous,
+            **self.decision_row(),
             "level": self.level,
             "levels": [{**asdict(share), "ratio": share.ratio} for share in self.levels],
             "groups": [asdict(group) for group in self.directions.groups],
@@ -103,18 +139,6 @@ class Explanation:
             for component in self.directions.largest
         ]
         return "\n".join(lines)
-
-    @property
-    def anomalous(self) -> bool:
-        """Whether the image is anomalous."""
-        return self.score > self.threshold
-
-    @property
-    def headline(self) -> str:
-        """Name (only the end if it is long), decision and score in one line."""
-        name = self.name if len(self.name) <= _LONGEST_NAME else f"...{self.name[-_LONGEST_NAME:]}"
-        decision = "anomalous" if self.anomalous else "normal"
-        return f"{name}: {decision}, score {self.score:.2f} (threshold {self.threshold:.2f}), p = {self.p_value:.3g}"
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, build_graph, noise
+from gaussad_cli.detector.scores import Scores
 from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.decode import decode_pixels
+from gaussad_cli.extraction.decode import read_pixels
 from gaussad_cli.extraction.engine import EngineChoice, build_engine, usable_cores
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import write_whole
-from gaussad_cli.gaussian.moments import Array
 
 FORMATS = ("onnx",)
 N_RANDOM = 3  # random images that the scores are compared on if none are given
@@ -46,7 +46,7 @@ class Exported:
     ----------
     path : the file
     graph : its content
-    difference : the greatest relative difference between its scores and those of the model
+    difference : the greatest relative difference between its scores and heat maps and those of the model
     images, random : the number of images that the difference was measured on, and whether they were random
     latency : of one image
     """
@@ -65,7 +65,7 @@ class Exported:
             f"{self.path}: {len(self.graph.content) / 1e6:.1f} MB\n"
             f"input: {self.graph.describe_input()}\n"
             f"latency: {latency.one_thread:.1f} ms an image on one thread{on_all}\n"
-            f"greatest relative difference from the model's scores: {self.difference:.1e} "
+            f"greatest relative difference from the model: {self.difference:.1e} "
             f"({self.images} {'random images' if self.random else 'images'})"
         )
 
@@ -104,18 +104,22 @@ def export_model(
     return Exported(out, graph, difference, len(pixels) or N_RANDOM, not pixels, measure_latency(graph))
 
 
-def own_scores(model: Model, network: ResolvedNetwork, squares: NDArray[np.uint8]) -> Array:
-    """Return the model's scores (n,) of images (n, size, size, 3) uint8 RGB, with the engine it was trained with."""
+def own_scores(model: Model, network: ResolvedNetwork, squares: NDArray[np.uint8]) -> Scores:
+    """Return what the model makes of images (n, size, size, 3) uint8 RGB, with the engine it was trained with."""
     choice = EngineChoice("torch" if model.backbone.engine == "torch" else "onnx", "cpu", "fp32")
     with TemporaryDirectory() as scratch:
-        return model.score(build_engine(choice, network, Path(scratch)).run(squares))
+        return model.gaussians.score(build_engine(choice, network, Path(scratch)).run(squares))
 
 
-def greatest_difference(graph: Graph, images: Sequence[NDArray[np.uint8]], expected: Array) -> float:
-    """Return the greatest relative difference between the scores that a graph gives and the expected ones (n,)."""
+def greatest_difference(graph: Graph, images: Sequence[NDArray[np.uint8]], expected: Scores) -> float:
+    """Return the greatest relative difference between what a graph gives and the expected scores and heat maps."""
+    wanted = {"score": expected.total}
+    if expected.heat_maps is not None:
+        wanted["map"] = expected.heat_maps
     session = graph.session(usable_cores())
-    scores = np.concatenate([session.run(["score"], graph.feed(image))[0] for image in images])
-    return float(np.abs(scores / expected - 1.0).max())
+    given = zip(*(session.run(list(wanted), graph.feed(image)) for image in images), strict=True)
+    pairs = zip(given, wanted.values(), strict=True)
+    return float(np.max([np.abs(np.concatenate(values) / own - 1.0).max() for values, own in pairs]))
 
 
 def measure_latency(graph: Graph) -> Latency:
@@ -141,11 +145,7 @@ def _compare(graph: Graph, model: Model, network: ResolvedNetwork, pixels: Seque
 
 def _read(path: Path, depth: int) -> NDArray[np.uint8]:
     """Read an image at its own size, (H, W, 3) uint8 RGB."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read the image {path}: {error.strerror}.") from None
-    pixels = decode_pixels(content, path, depth)
+    pixels = read_pixels(path, depth)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 

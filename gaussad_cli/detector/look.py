@@ -49,13 +49,15 @@ class ImageFeatures:
     ----------
     sha256 : of the file; "" if it could not be read
     error : why there are no features; "" if there are
-    features : level -> (D,) float32
+    features : level -> (D,) float32; with a grid, (places * D,), place by place
+    shape : height and width of the file's pixels
     """
 
     path: Path
     sha256: str
     error: str
     features: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    shape: tuple[int, int] = (0, 0)
 
 
 def open_network(options: NetworkOptions, compute: Compute, cache: Path) -> OpenNetwork:
@@ -80,6 +82,7 @@ def open_network(options: NetworkOptions, compute: Compute, cache: Path) -> Open
         preprocessing=preprocessing(options.depth),
         engine=choice.engine,
         precision=choice.precision,
+        grid=options.grid,
     )
     return OpenNetwork(build_engine(choice, network, cache), identity, compute)
 
@@ -127,7 +130,8 @@ def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
     _check_levels(model, backbone)
     # The model's own hash says more than the file's name: verify=False.
     levels = format_levels(model.level_numbers)
-    network = resolve(NetworkOptions(identity.name, levels, weights, identity.padding, verify=False))
+    options = NetworkOptions(identity.name, levels, weights, identity.padding, verify=False, grid=identity.grid)
+    network = resolve(options)
     checkpoint = network.checkpoint
     if checkpoint.sha256 != identity.weights_sha256:
         raise UserError(
@@ -154,12 +158,10 @@ def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:
 
 
 def _check_levels(model: Model, backbone: Backbone) -> None:
-    for level in model.levels:
-        dims = backbone.dims[level.level - 1 : level.level] if level.level >= 1 else ()
-        if dims != (level.spectrum.dim,):
+    for level, dim in model.gaussians.dims.items():
+        if (backbone.dims[level - 1 : level] if level >= 1 else ()) != (dim,):
             raise UserError(
-                f"this gaussad's {backbone.name} has no level {level.level} of {level.spectrum.dim} features, as the "
-                f"model's has. {_REMEDY}"
+                f"this gaussad's {backbone.name} has no level {level} of {dim} features, as the model's has. {_REMEDY}"
             )
 
 
@@ -230,7 +232,7 @@ def _run(engine: Engine, size: int, batch: list[tuple[Path, Squares | ImageError
     return [
         ImageFeatures(path, "", str(read))
         if isinstance(read, ImageError)
-        else _checked(ImageFeatures(path, read.sha256, "", next(rows)))
+        else _checked(ImageFeatures(path, read.sha256, "", next(rows), read.shape))
         for path, read in batch
     ]
 

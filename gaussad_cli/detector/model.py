@@ -1,4 +1,4 @@
-"""A detector: the identity of its network, a Gaussian per level, and a calibrated threshold."""
+"""A detector: the identity of its network, Gaussians per level or per place, and a calibrated threshold."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from gaussad_cli.detector.places import PlacesModel
+from gaussad_cli.detector.scores import Scores
 from gaussad_cli.gaussian import distances
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.leave_one_out import leave_one_out
@@ -35,6 +37,7 @@ class BackboneIdentity:
     mean, std : per-channel normalisation of RGB in [0, 1]
     preprocessing : name of the rule from file to network input
     engine, precision : how the features of the training images were computed
+    grid : places per side; 0 for features averaged over the whole image
     """
 
     name: str
@@ -47,6 +50,7 @@ class BackboneIdentity:
     preprocessing: str
     engine: str
     precision: str
+    grid: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,48 @@ class LevelModel:
         with threadpool_limits(1, user_api="blas"):  # small matrices: threads cost more than they give
             projection = distances.project(self.spectrum, features)
             return distances.mahalanobis(projection, self.spectrum, self.shrinkage)
+
+
+@dataclass(frozen=True)
+class PooledModel:
+    """A Gaussian per level of features averaged over the image (the paper's); the score is the mean of their distances.
+
+    Attributes
+    ----------
+    levels : ascending
+    """
+
+    levels: tuple[LevelModel, ...]
+
+    @property
+    def n(self) -> int:
+        """The number of images."""
+        return self.levels[0].n
+
+    @property
+    def dims(self) -> dict[int, int]:
+        """Level -> number of features, ascending."""
+        return {level.level: level.spectrum.dim for level in self.levels}
+
+    def score(self, features: Mapping[int, NDArray[Any]]) -> Scores:
+        """Return the scores of features, level -> (m, D)."""
+        by_level = {level.level: level.score(features[level.level]) for level in self.levels}
+        return Scores(combine(by_level), by_level)
+
+    @property
+    def compression(self) -> Compression:
+        """Says which components are kept, at every level."""
+        return self.levels[0].compression
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Describe the Gaussians for a person: name and text per line."""
+        return [
+            (
+                f"level {level.level}",
+                f"{level.spectrum.dim} features, {level.shrinkage.dim} kept, shrinkage {level.shrinkage.intensity:.4f}",
+            )
+            for level in self.levels
+        ]
 
 
 def fit_level(level: int, features: NDArray[Any], compression: Compression = NO_COMPRESSION) -> LevelModel:
@@ -114,7 +160,11 @@ def calibrate(levels: Sequence[LevelModel], fpr: float) -> Calibration:
             raise ValueError(f"level {level.level} holds no features")
         with threadpool_limits(1, user_api="blas"):
             distances[level.level] = leave_one_out(level.features, level.compression, level.spectrum)
-    held_out = combine(distances)
+    return calibration_of(combine(distances), fpr)
+
+
+def calibration_of(held_out: Array, fpr: float) -> Calibration:
+    """Return the calibration by held-out distances (n,) of normal images for a false-positive rate."""
     return Calibration(np.sort(held_out), fpr, float(conformal_threshold(held_out, fpr)), held_out)
 
 
@@ -151,30 +201,41 @@ class Model:
     Attributes
     ----------
     backbone : the network that features must come from
-    levels : one Gaussian per level, ascending; the score is the mean of their distances
+    gaussians : of features averaged over the image, or of places
     calibration : gives the threshold and p-values
     provenance : how the model was made, JSON-able
     hashes : the first :data:`HASH_DIGITS` digits of the SHA-256 of every image that the model was fitted to
     """
 
     backbone: BackboneIdentity
-    levels: tuple[LevelModel, ...]
+    gaussians: PooledModel | PlacesModel
     calibration: Calibration
     provenance: Mapping[str, Any]
     hashes: tuple[str, ...] = ()
 
     @property
-    def level_numbers(self) -> tuple[int, ...]:
-        """The levels, ascending."""
-        return tuple(level.level for level in self.levels)
+    def n(self) -> int:
+        """The number of images that the model was fitted to."""
+        return self.gaussians.n
 
-    def level_scores(self, features: Mapping[int, NDArray[Any]]) -> dict[int, Array]:
-        """Return level -> distances (m,) of features, level -> (m, D)."""
-        return {level.level: level.score(features[level.level]) for level in self.levels}
+    @property
+    def levels(self) -> tuple[LevelModel, ...]:
+        """The Gaussian of every level; none if this is a model of places."""
+        return self.gaussians.levels if isinstance(self.gaussians, PooledModel) else ()
+
+    @property
+    def places(self) -> PlacesModel | None:
+        """The Gaussians of places; None if this is a pooled model."""
+        return self.gaussians if isinstance(self.gaussians, PlacesModel) else None
+
+    @property
+    def level_numbers(self) -> tuple[int, ...]:
+        """The levels whose features are needed, ascending."""
+        return tuple(self.gaussians.dims)
 
     def score(self, features: Mapping[int, NDArray[Any]]) -> Array:
         """Return the score (m,) of features, level -> (m, D): the greater, the more anomalous."""
-        return combine(self.level_scores(features))
+        return self.gaussians.score(features).total
 
 
 def combine(by_level: Mapping[int, Array]) -> Array:

@@ -1,12 +1,13 @@
 """A model and its network as one ONNX graph: image in, score and decision out.
 
-Inside are the normalisation, the network with its batch norm folded, and, in float64, the Gaussians, the mean over
-levels, the threshold and the calibration. Decoding stays outside, and so does the resize to the network's square unless
-it is asked for.
+Inside are the normalisation, the network with its batch norm folded, the Gaussians (of levels in float64; of places as
+`onnx_places` says), and, in float64, the score, the threshold and the calibration. Decoding stays outside, and so does
+the resize to the network's square unless it is asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -24,13 +25,15 @@ from gaussad_cli.backbones.folding import fold_batch_norm
 from gaussad_cli.backbones.network import LevelNetwork, normalise
 from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.detector.model import LevelModel, Model
+from gaussad_cli.detector.onnx_places import PlaceMaps
+from gaussad_cli.detector.places import PlacesModel
 from gaussad_cli.extraction.engine import usable_cores
 from gaussad_cli.extraction.onnx_export import export_module
 from gaussad_cli.gaussian.distances import shrunk_inverse
 
 Input = Literal["nhwc-uint8", "nchw-float"]
 INPUTS: tuple[Input, ...] = get_args(Input)
-OUTPUTS = ("score", "decision", "p_value", "level_scores")
+OUTPUTS = ("score", "decision", "p_value")  # then "level_scores", or "map"
 TOLERANCE = 1e-4  # relative, between scores that should be the same
 _ONE = 2048.0  # a weight of 1 in OpenCV's resize: INTER_RESIZE_COEF_SCALE
 
@@ -63,26 +66,53 @@ class LevelDistance(nn.Module):
         return squared.sqrt()
 
 
+class PooledScore(nn.Module):
+    """The score of a pooled model: features (N, D_level) of every level -> (N,) and (N, levels), both float64."""
+
+    def __init__(self, levels: Sequence[LevelModel]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(map(LevelDistance, levels))
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the mean over levels of their distances, and the distances."""
+        distances = torch.stack([level(values) for level, values in zip(self.levels, features, strict=True)], 1)
+        return distances.mean(1), distances
+
+
+class PlacesScore(nn.Module):
+    """The score of a model of places: features (N, P * D_level) of every level -> (N,) float64, (N, g, g) float32."""
+
+    def __init__(self, places: PlacesModel) -> None:
+        super().__init__()
+        self.maps, self.scale = PlaceMaps(places.gaussians, places.sigma), places.scale
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the scores of :class:`gaussad_cli.gaussian.places.MapScale`, and the heat maps."""
+        maps = self.maps(features)
+        distances = maps.flatten(1)
+        of_whole = self.scale.greatest[0] + self.scale.weight * (distances.mean(1) - self.scale.whole[0])
+        return torch.maximum(distances.amax(1), of_whole), maps.float()
+
+
 class Detector(nn.Module):
-    """Maps images to score, decision, p-value and distances per level."""
+    """Maps images to score, decision, p-value, and distances per level or heat maps."""
 
     held_out: Tensor
 
     def __init__(self, model: Model, network: LevelNetwork, backbone: Backbone, rule: Input, resize: bool) -> None:
         super().__init__()
         self.network, self.backbone, self.rule, self.resize = network, backbone, rule, resize
-        self.levels = nn.ModuleList(map(LevelDistance, model.levels))
+        self.outputs = (*OUTPUTS, "map" if model.places else "level_scores")
+        self.score = PlacesScore(model.places) if model.places else PooledScore(model.levels)
         self.threshold = float(model.calibration.threshold)
         self.register_buffer("held_out", torch.tensor(model.calibration.distances))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return (N,) float64, (N,) bool, (N,) float64, and (N, levels) float64."""
-        features = self.network(self._normalised(images))
-        distances = torch.stack([level(values) for level, values in zip(self.levels, features, strict=True)], 1)
-        score = distances.mean(1)
+        """Return (N,) float64, (N,) bool, (N,) float64, and (N, levels) float64 or (N, g, g) float32."""
+        score, details = self.score(self.network(self._normalised(images)))
         beyond = (self.held_out >= score[:, None]).sum(1)
         p_value = (beyond + 1).double() / (len(self.held_out) + 1)
-        return score, score > self.threshold, p_value, distances
+        return score, score > self.threshold, p_value, details
 
     def _normalised(self, images: Tensor) -> Tensor:
         if self.rule == "nchw-float":
@@ -164,8 +194,9 @@ def _trace(detector: Detector, batched: bool) -> bytes:
     image = torch.zeros(1, size, size, 3, dtype=torch.uint8) if nhwc else torch.zeros(1, 3, size, size)
     batch = {0: "batch"} if batched else {}
     sides = dict(zip((1, 2) if nhwc else (2, 3), ("height", "width"), strict=True)) if detector.resize else {}
-    axes = {"image": batch | sides} | dict.fromkeys(OUTPUTS, batch)
-    return export_module(detector, image, OUTPUTS, detector.backbone.name, axes)
+    axes = {"image": batch | sides} | dict.fromkeys(detector.outputs, batch)
+    # Folded, packed factors would be in the file as they are in memory.
+    return export_module(detector, image, detector.outputs, detector.backbone.name, axes, fold_constants=False)
 
 
 def _with_metadata(content: bytes, description: dict[str, str]) -> bytes:
@@ -210,10 +241,24 @@ def describe_graph(model: Model, graph_input: str) -> dict[str, str]:
         "threshold": repr(float(model.calibration.threshold)),
         "fpr": repr(float(model.calibration.fpr)),
         "input": graph_input,
-        "score": "mean over levels of the Mahalanobis distance",
         "decision": "score > threshold",
         "p_value": "(1 + held-out normal images at least as far) / (1 + held-out normal images)",
-        "level_scores": "Mahalanobis distance of each level",
+        **(_of_places(model.places) if model.places else _OF_LEVELS),
+    }
+
+
+_OF_LEVELS = {
+    "score": "mean over levels of the Mahalanobis distance",
+    "level_scores": "Mahalanobis distance of each level",
+}
+
+
+def _of_places(places: PlacesModel) -> dict[str, str]:
+    return {
+        "score": "greatest value of the map, or how far the whole image is on that scale, if that is greater",
+        "map": f"Mahalanobis distance at {places.grid} x {places.grid} places, smoothed by a Gaussian of "
+        f"{places.sigma:g} places",
+        "typical": repr(float(places.typical)),
     }
 
 

@@ -13,8 +13,9 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
@@ -25,15 +26,23 @@ import numpy as np
 from tqdm import tqdm
 
 from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_folder, problem_with
+from gaussad_cli.detector.heatmaps import Deviation, Scale, locate
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
-from gaussad_cli.detector.model import Model, combine
+from gaussad_cli.detector.map_files import MapFolder
+from gaussad_cli.detector.model import Model
+from gaussad_cli.detector.scores import Scores
 from gaussad_cli.detector.train import lowest_rate
 from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
 from gaussad_cli.extraction.decode import read_squares
+from gaussad_cli.extraction.engine import usable_cores
+from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import fit_name, write_whole, writing
+from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.thresholds import conformal_threshold
+from gaussad_cli.lookahead import Together, look_ahead
 
 FORMATS = ("csv", "json")
+_PLACE = ("x", "y", "left", "top", "right", "bottom")  # columns of a model of places, in pixels of the file
 Say = Callable[[str], object]
 FAR = "far"  # in the counts
 _ENOUGH, _MOST = 5, 0.9  # images, and their share, from which on all of them are of another kind
@@ -44,7 +53,14 @@ _UNFINISHED = 10.0  # seconds after its last change in which an unreadable file 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says about one file. Score and p-value are None if the file could not be read."""
+    """What a model says about one file. Score and p-value are None if the file could not be read.
+
+    Attributes
+    ----------
+    level_scores : level -> distance; empty for a model of places
+    deviation : where the file deviates most; None for a pooled model
+    heat_map : (g, g) that the score is read from; None for a pooled model
+    """
 
     path: Path
     decision: str
@@ -52,6 +68,8 @@ class Prediction:
     p_value: float | None
     level_scores: dict[int, float]
     error: str
+    deviation: Deviation | None = None
+    heat_map: Array | None = field(default=None, compare=False, repr=False)
 
 
 def _say_nothing(_: str) -> None:
@@ -87,25 +105,28 @@ class FilesToScore:
         folders = [Path(argument) for argument in self.arguments]
         return self.watched or (folders[0] if len(folders) == 1 and is_folder(folders[0]) else None)
 
-    def check(self, copies: Path | None) -> None:
-        """Check that there is something to score, and that copies of the files do not become files to score.
+    def check(self, copies: Path | None, maps: Path | None = None) -> None:
+        """Check that there is something to score, and that copies and heat maps do not become files to score.
 
         Raises
         ------
         UserError
             If neither or both of arguments and watched folder are given, there is no list that NUL could end the
-            names of, or copies would go to a folder of images.
+            names of, or copies or heat maps would go to a folder of images.
         """
         if bool(self.arguments) == (self.watched is not None):
             raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
         if self.null and "-" not in self.arguments:
             raise UserError("--null is for a list on stdin: give - for the images, and pipe find -print0 to it.")
-        if copies is None:
-            return
+        for option, folder, content in (("--copy-to", copies, "copies"), ("--maps", maps, "heat maps")):
+            if folder is not None:
+                self._check_outside(option, folder, content)
+
+    def _check_outside(self, option: str, folder: Path, content: str) -> None:
         for source in filter(is_folder, [self.watched] if self.watched else map(Path, self.arguments)):
-            if any(copies.resolve().is_relative_to(place) for place in find_images(source).places):
+            if any(folder.resolve().is_relative_to(place) for place in find_images(source).places):
                 raise UserError(
-                    f"--copy-to {copies} lies in {source}: the copies would be scored too. Choose another folder."
+                    f"{option} {folder} lies in {source}: the {content} would be scored too. Choose another folder."
                 )
 
 
@@ -147,17 +168,60 @@ def predict_files(
     one_by_one = files.watched is not None or (files.arguments == ("-",) and network.compute.batch_size == 1)
     # Rows on the same terminal show the progress already.
     hidden = True if files.watched or sys.stdout.isatty() else None
-    output.write_header(model.level_numbers)
+    columns = level_columns(model), model.places is not None
+    maps = _map_folder(model, output.maps, threshold, root)
+    output.write_header(*columns)
+    predictions = (predict(model, batch, threshold) for batch in look(network, paths, one_by_one))
     with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar:
-        for batch in look(network, paths, one_by_one):
-            for prediction in predict(model, batch, threshold):
-                output.write_prediction(prediction, model.level_numbers)
+        for batch in predictions if maps is None else _with_maps(predictions, maps, one_by_one, files.say):
+            for prediction in batch:
+                output.write_prediction(prediction, *columns)
                 if output.copies is not None:
                     copy_file(output.copies, prediction, root)
                 counts[prediction.decision] += 1
                 counts[FAR] += prediction.score is not None and prediction.score > far
             bar.update(len(batch))
     return counts
+
+
+def _map_folder(model: Model, folder: Path | None, threshold: float, root: Path | None) -> MapFolder | None:
+    if folder is None:
+        return None
+    if model.places is None:
+        raise UserError("--maps: a pooled model has no heat maps. Train it without --pooled to get them.")
+    depth = depth_of(model.backbone.preprocessing)
+    return MapFolder(folder, Scale(model.places.typical, threshold), depth, root)
+
+
+def _with_maps(
+    batches: Iterable[list[Prediction]], maps: MapFolder, one_by_one: bool, say: Say
+) -> Iterator[list[Prediction]]:
+    """Yield batches of predictions as soon as their heat maps are written, while the network is at the next one."""
+    with closing(maps), ThreadPoolExecutor(usable_cores()) as pool:
+
+        def submit(batch: list[Prediction]) -> Together[str]:
+            return Together([pool.submit(_write_maps, maps, prediction) for prediction in batch])
+
+        for batch, problems in look_ahead(batches, submit, 0 if one_by_one else 1):
+            for problem in filter(None, problems):
+                say(problem)
+            yield batch
+
+
+def _write_maps(maps: MapFolder, prediction: Prediction) -> str:
+    """Write the heat map of a file; return why there is none if the file is gone since it was scored."""
+    if prediction.heat_map is None:  # it could not be scored
+        return ""
+    try:
+        maps.write(prediction.path, prediction.heat_map)
+    except ImageError as error:
+        return f"No heat map: {error}"
+    return ""
+
+
+def level_columns(model: Model) -> tuple[int, ...]:
+    """Return the levels that have a distance of their own."""
+    return () if model.places else model.level_numbers
 
 
 def far_out(model: Model) -> float:
@@ -193,15 +257,20 @@ def _decide(model: Model, images: list[ImageFeatures], threshold: float) -> list
     if not images:
         return []
     features = {level: np.stack([image.features[level] for image in images]) for level in model.level_numbers}
-    by_level = model.level_scores(features)
-    scores = combine(by_level)
-    p_values = model.calibration.p_values(scores)
-    predictions = []
-    for row, image in enumerate(images):
-        decision = NORMAL if scores[row] <= threshold else ANOMALOUS  # a NaN score counts as anomalous
-        levels = {level: float(values[row]) for level, values in by_level.items()}
-        predictions.append(Prediction(image.path, decision, float(scores[row]), float(p_values[row]), levels, ""))
-    return predictions
+    scores = model.gaussians.score(features)
+    p_values = model.calibration.p_values(scores.total)
+    return [_prediction(image, scores, row, float(p_values[row]), threshold) for row, image in enumerate(images)]
+
+
+def _prediction(image: ImageFeatures, scores: Scores, row: int, p_value: float, threshold: float) -> Prediction:
+    score = float(scores.total[row])
+    decision = NORMAL if score <= threshold else ANOMALOUS  # a NaN score counts as anomalous
+    levels = {level: float(values[row]) for level, values in scores.by_level.items()}
+    if scores.heat_maps is None:
+        return Prediction(image.path, decision, score, p_value, levels, "")
+    heat_map = scores.heat_maps[row]
+    deviation = locate(heat_map, threshold, image.shape)
+    return Prediction(image.path, decision, score, p_value, levels, "", deviation, heat_map)
 
 
 # --- which files ---
@@ -345,28 +414,36 @@ class PredictionOutput:
     style : one of :data:`FORMATS`
     write : takes the text, piece by piece
     copies : folder where copies of the files are sorted by decision; None: no copies
+    maps : folder where heat maps of the files are written; None: no heat maps
     """
 
     style: str
     write: Callable[[str], object]
     copies: Path | None = None
+    maps: Path | None = None
 
     def __post_init__(self) -> None:
         if self.style not in FORMATS:
             raise UserError(f"unknown --format '{self.style}'. Known: {', '.join(FORMATS)}.")
 
-    def write_header(self, levels: Sequence[int]) -> None:
+    def write_header(self, levels: Sequence[int], has_places: bool = False) -> None:
         """Write what comes before the first prediction."""
         if self.style == "csv":
-            self._row("path", "decision", "score", "p_value", *(f"level_{level}" for level in levels), "error", "time")
+            own = *_PLACE * has_places, *(f"level_{level}" for level in levels)
+            self._row("path", "decision", "score", "p_value", *own, "error", "time")
 
-    def write_prediction(self, prediction: Prediction, levels: Sequence[int]) -> None:
-        """Write one prediction and the time; the distances of `levels` are None if the file could not be read."""
+    def write_prediction(self, prediction: Prediction, levels: Sequence[int], has_places: bool = False) -> None:
+        """Write one prediction and the time.
+
+        The distances of `levels` are None if the file could not be read. So is where it deviates; its box is of normal
+        images too.
+        """
         values = {
             "path": str(prediction.path),
             "decision": prediction.decision,
             "score": prediction.score,
             "p_value": prediction.p_value,
+            **(_place(prediction.deviation) if has_places else {}),
             **{f"level_{level}": prediction.level_scores.get(level) for level in levels},
             "error": prediction.error or None,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -382,6 +459,14 @@ class PredictionOutput:
         csv.writer(buffer, lineterminator="\r\n").writerow("" if value is None else value for value in values)
         row = buffer.getvalue().removesuffix("\r\n").replace("\0", "\\0")  # no file's name has NUL, nor has CSV
         self.write(f"{row}\n")
+
+
+def _place(deviation: Deviation | None) -> dict[str, int | None]:
+    """Return the values of the columns about the place that deviates most."""
+    if deviation is None:
+        return dict.fromkeys(_PLACE)
+    box = deviation.box or (None,) * 4
+    return dict(zip(_PLACE, (deviation.x, deviation.y, *box), strict=True))
 
 
 def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:

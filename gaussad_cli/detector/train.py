@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,19 +13,23 @@ from tqdm import tqdm
 
 from gaussad_cli import __version__
 from gaussad_cli.backbones.registry import Backbone, format_levels
-from gaussad_cli.backbones.resolve import NetworkOptions, check
+from gaussad_cli.backbones.resolve import LevelChoice, NetworkOptions, check
 from gaussad_cli.datasets.own import OwnImages
-from gaussad_cli.detector.look import OpenNetwork, check_readable, look_at_all, open_network
+from gaussad_cli.detector.kept_maps import keep_maps
+from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, check_readable, look_at_all, open_network
 from gaussad_cli.detector.model import (
     HASH_DIGITS,
     BackboneIdentity,
     Calibration,
     LevelModel,
     Model,
+    PooledModel,
     calibrate,
+    calibration_of,
     combine,
     fit_levels,
 )
+from gaussad_cli.detector.places import score_maps, train_places
 from gaussad_cli.detector.update import name_some
 from gaussad_cli.errors import UserError, interruptible
 from gaussad_cli.evaluation.metrics import auroc, exceedance
@@ -33,9 +38,12 @@ from gaussad_cli.extraction.store import Features
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.moments import Array
 
-DEFAULT_BACKBONE = "efficientnet-b4"
+DEFAULT_BACKBONE = "efficientnet-lite0"  # of places; it comes with gaussad
+DEFAULT_POOLED_BACKBONE = "efficientnet-b4"
+DEFAULT_GRID = 28  # places per side (docs/places.md)
 DEFAULT_FPR = 0.01
 DEFAULT_LEVEL = 7  # the paper's best single level (Table I)
+_COPIES = 2  # of the second moments, in all directions and in those kept, are in memory at once, or a little less
 _FEW_BEYOND = 3  # images that a threshold rests on, below which it says little
 FEWEST = 5  # images that anything can be learnt from
 AUTO_MODES = (NO_COMPRESSION, Compression("npca", 0.01))
@@ -47,11 +55,12 @@ class DetectorOptions:
 
     Attributes
     ----------
-    compression : which principal components are kept
+    compression : which principal components are kept, or, of places, directions of the image-wide covariance; None: all
+        components, or the default of places
     fpr : wanted false-positive rate; None: 0.01, or the lowest rate that so few images can be calibrated for
     """
 
-    compression: Compression = NO_COMPRESSION
+    compression: Compression | None = None
     fpr: float | None = None
 
     def rate(self, n: int) -> float:
@@ -61,7 +70,7 @@ class DetectorOptions:
 
 @dataclass(frozen=True)
 class TrainingFeatures:
-    """Features of the images that a detector is trained with.
+    """Features of the images that a pooled detector is trained with.
 
     Attributes
     ----------
@@ -109,19 +118,24 @@ def train_detector(
     """Fit a model to all normal images, and calibrate its threshold on the same images.
 
     Each image is scored by the Gaussians of all others, which have not seen it; these n distances calibrate the
-    threshold. See :mod:`gaussad_cli.gaussian.leave_one_out`.
+    threshold. See :mod:`gaussad_cli.gaussian.leave_one_out` and
+    :meth:`gaussad_cli.gaussian.places.PlaceGaussians.held_out`.
 
     Parameters
     ----------
-    network : `levels` None: the default level
+    network : with a grid, the model is one of places; `levels` None: the default ones
 
     Raises
     ------
     UserError
         If an image or option cannot be used, or there are too few images for the rate.
     """
-    levels = network.levels or default_levels(check(network).backbone)
+    choice = check(network)
     check_rate(options.fpr, len(images.normal))
+    if network.grid:
+        check_memory(choice)
+        return _train_places(images, open_network(network, compute, cache), options)
+    levels = network.levels or default_levels(choice.backbone)
     opened = open_network(replace(network, levels=levels), compute, cache)
     features = collect_features(images, opened)
     check_rate(options.fpr, len(features.hashes))
@@ -163,6 +177,25 @@ def _candidate_name(backbone: str, levels: Sequence[int], mode: Compression) -> 
     return f"{backbone}, {which}, {mode.mode if mode.var is None else f'{mode.mode} {mode.var:g}'}"
 
 
+def choose_network(options: NetworkOptions, backbone: str | None, pooled: bool, grid: int | None) -> NetworkOptions:
+    """Return options with the backbone and the grid that are given, or the defaults of a detector.
+
+    Parameters
+    ----------
+    pooled : whether features are averaged over the image; otherwise the detector is one of places
+    grid : places per side
+
+    Raises
+    ------
+    UserError
+        If a pooled detector is wanted on a grid.
+    """
+    if pooled and grid is not None:
+        raise UserError("--grid is about places, and a pooled detector has none: leave out --grid or --pooled.")
+    name = backbone or (DEFAULT_POOLED_BACKBONE if pooled else DEFAULT_BACKBONE)
+    return replace(options, backbone=name, grid=0 if pooled else grid or DEFAULT_GRID)
+
+
 def default_levels(backbone: Backbone) -> str:
     """Return the level that is used by default: 7, or the last but one of a network with fewer levels."""
     return str(min(DEFAULT_LEVEL, max(1, backbone.n_levels - 1)))
@@ -192,8 +225,17 @@ def lowest_rate(n: int) -> str:
     return f"{n} images allow false-positive rates down to {100.0 / (n + 1):.2g} %"
 
 
-def collect_features(images: OwnImages, network: OpenNetwork) -> TrainingFeatures:
-    """Return the features of all images, or of all that can be read if the others are to be skipped.
+@dataclass(frozen=True)
+class SeenImages:
+    """The images that could be read: n normal ones, then the anomalous ones; hashes as a model keeps them."""
+
+    paths: tuple[Path, ...]
+    hashes: tuple[str, ...]
+    n: int
+
+
+def look_over(images: OwnImages, network: OpenNetwork, keep: Callable[[Mapping[int, Features]], object]) -> SeenImages:
+    """Look at all images once, and hand the features of each that can be read, level -> (D,), to `keep`.
 
     Raises
     ------
@@ -201,22 +243,40 @@ def collect_features(images: OwnImages, network: OpenNetwork) -> TrainingFeature
         If images cannot be used and are not to be skipped; the message names them all. Also if an image is given both
         as normal and as anomalous.
     """
-    files = [*images.normal, *images.anomalous]
-    looked_at = list(look_at_all(network, files, network.identity.name))
-    if not images.skip_unreadable:
-        check_readable(looked_at, "With --skip-unreadable, they are left out.")
-    for image in looked_at:
+    seen: list[ImageFeatures] = []
+    unusable: list[ImageFeatures] = []
+    n = 0
+    for number, image in enumerate(look_at_all(network, [*images.normal, *images.anomalous], network.identity.name)):
         if image.error:
-            tqdm.write(f"Left out: {image.error}", file=sys.stderr)
-    n = sum(not image.error for image in looked_at[: len(images.normal)])
-    seen = [image for image in looked_at if not image.error]
+            unusable.append(image)
+            continue
+        keep(image.features)
+        seen.append(replace(image, features={}))
+        n += number < len(images.normal)
+    if not images.skip_unreadable:
+        check_readable(unusable, "With --skip-unreadable, they are left out.")
+    for image in unusable:
+        tqdm.write(f"Left out: {image.error}", file=sys.stderr)
     paths, hashes = [image.path for image in seen], [image.sha256[:HASH_DIGITS] for image in seen]
     _check_labels(paths, hashes, n)
+    return SeenImages(tuple(paths), tuple(hashes), n)
+
+
+def collect_features(images: OwnImages, network: OpenNetwork) -> TrainingFeatures:
+    """Return the features of all images, or of all that can be read if the others are to be skipped.
+
+    Raises
+    ------
+    UserError
+        See :func:`look_over`.
+    """
+    rows: list[Mapping[int, Features]] = []
+    seen = look_over(images, network, rows.append)
     normal, anomalous = (
-        {level: np.stack([image.features[level] for image in part]) for level in network.engine.levels} if part else {}
-        for part in (seen[:n], seen[n:])
+        {level: np.stack([row[level] for row in part]) for level in network.engine.levels} if part else {}
+        for part in (rows[: seen.n], rows[seen.n :])
     )
-    return TrainingFeatures(normal, anomalous, tuple(hashes[:n]), tuple(paths[:n]))
+    return TrainingFeatures(normal, anomalous, seen.hashes[: seen.n], seen.paths[: seen.n])
 
 
 def _check_labels(paths: Sequence[Path], hashes: Sequence[str], n: int) -> None:
@@ -229,21 +289,61 @@ def _check_labels(paths: Sequence[Path], hashes: Sequence[str], n: int) -> None:
             )
 
 
+def _train_places(images: OwnImages, network: OpenNetwork, options: DetectorOptions) -> TrainedDetector:
+    with keep_maps(network.identity.grid**2) as maps:
+        seen = look_over(images, network, maps.append)
+        check_rate(options.fpr, seen.n)
+        fitted = train_places(maps, seen.n, options.compression)
+        anomalous = score_maps(fitted.model, maps.read(seen.n))
+    calibration = calibration_of(fitted.held_out, options.rate(seen.n))
+    model = Model(network.identity, fitted.model, calibration, _provenance(seen.n), seen.hashes[: seen.n])
+    return _trained(model, seen.paths, anomalous)
+
+
+def check_memory(choice: LevelChoice) -> None:
+    """Check that the sums of squares of all places fit into this machine's memory.
+
+    Raises
+    ------
+    UserError
+        If they do not.
+    """
+    dim = sum(choice.backbone.dims[level - 1] for level in choice.levels)
+    needed = _COPIES * choice.grid**2 * dim**2 * np.dtype(np.float64).itemsize
+    if needed > _memory():
+        raise UserError(
+            f"{choice.grid} x {choice.grid} places of {dim} features need about {needed / 1e9:.0f} GB of memory, more "
+            "than this machine has: choose fewer --levels or a smaller --grid, or --pooled."
+        )
+
+
+def _memory() -> float:
+    """Return the bytes of memory that this machine has; infinity where it does not say."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else np.inf
+
+
 def _fit(features: TrainingFeatures, identity: BackboneIdentity, options: DetectorOptions) -> TrainedDetector:
     n = len(features.hashes)
-    levels = fit_levels(features.normal, options.compression)
+    levels = fit_levels(features.normal, options.compression or NO_COMPRESSION)
     _check_variance(levels)
-    fpr = options.rate(n)
-    calibration = calibrate(levels, fpr)
-    provenance = {"gaussad": __version__, "images": n, "updates": 0}
-    model = Model(identity, levels, calibration, provenance, features.hashes)
-    separated = tpr = None
-    if features.anomalous:
-        anomalous = model.score(features.anomalous)
+    calibration = calibrate(levels, options.rate(n))
+    model = Model(identity, PooledModel(levels), calibration, _provenance(n), features.hashes)
+    return _trained(model, features.paths, model.score(features.anomalous) if features.anomalous else np.zeros(0))
+
+
+def _provenance(n: int) -> dict[str, object]:
+    return {"gaussad": __version__, "images": n, "updates": 0}
+
+
+def _trained(model: Model, paths: Sequence[Path], anomalous: Array) -> TrainedDetector:
+    """Say how well a model does on anomalous images by their scores, and which of its images are odd."""
+    calibration, separated, tpr = model.calibration, None, None
+    if anomalous.size:
         separated = _separation(calibration.distances, anomalous)
         tpr = float(exceedance(anomalous, np.array([calibration.threshold]))[0])
     far = outliers(calibration.by_image) if calibration.by_image is not None else []
-    return TrainedDetector(model, separated, tpr, n - len(set(features.hashes)), tuple(features.paths[i] for i in far))
+    copies = model.n - len(set(model.hashes))
+    return TrainedDetector(model, separated, tpr, copies, tuple(paths[i] for i in far))
 
 
 def _check_variance(levels: Sequence[LevelModel]) -> None:
@@ -283,12 +383,8 @@ def describe_training(trained: TrainedDetector) -> str:
     model, calibration = trained.model, trained.model.calibration
     lines = [
         f"{model.backbone.name} ({model.backbone.weights}, padding {model.backbone.padding}), "
-        f"levels {format_levels(model.level_numbers)}, {model.levels[0].n} images",
-        *(
-            f"level {level.level}: {level.spectrum.dim} features, {level.shrinkage.dim} kept, "
-            f"shrinkage {level.shrinkage.intensity:.4f}"
-            for level in model.levels
-        ),
+        f"levels {format_levels(model.level_numbers)}, {model.n} images",
+        *(f"{name}: {text}" for name, text in model.gaussians.describe()),
         f"threshold {calibration.threshold:.6g} for a false-positive rate of {calibration.fpr:.3g}: "
         f"about {1000 * calibration.fpr:.0f} false alarms in 1000 images like these",
         "Each image was scored by a model of all others, which had not seen it. That calibrates the threshold.",

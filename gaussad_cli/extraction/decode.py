@@ -40,12 +40,14 @@ class Squares:
     by_size : size in pixels -> (size, size, 3) uint8 RGB
     has_pages : whether the file has more frames than the first, which is taken
     peak : greatest of the high 8 bits, if the file has 16 and no depth was given; None of other files
+    shape : height and width of the image itself
     """
 
     sha256: str
     by_size: Mapping[int, NDArray[np.uint8]]
     has_pages: bool = False
     peak: int | None = None
+    shape: tuple[int, int] = (0, 0)
 
 
 def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> Squares:
@@ -61,18 +63,28 @@ def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> S
         If the file is missing, not a regular file, empty, truncated, not an image, too large, or of an unsupported
         pixel format.
     """
+    content = _content(path)
+    decoded = _decode(content, path, depth)
+    peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
+    by_size = {size: _square(decoded.pixels, size) for size in sizes}
+    height, width = decoded.pixels.shape[:2]
+    return Squares(hashlib.sha256(content).hexdigest(), by_size, decoded.has_pages, peak, (height, width))
+
+
+def read_pixels(path: Path, depth: int = FULL_DEPTH) -> NDArray[np.uint8]:
+    """Read an image file at its own size, (H, W, 3) RGB or (H, W) gray; all else as in :func:`read_squares`."""
+    return decode_pixels(_content(path), path, depth)
+
+
+def _content(path: Path) -> bytes:
     try:
         if problem := problem_with(path):
             raise ImageError(f"cannot read the image {path}: {problem}.")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror}.") from None
     except ValueError:  # it holds NUL, or characters that names here cannot have
         raise ImageError(f"{path}: no file can have this name. A list that find -print0 made needs --null.") from None
-    decoded = _decode(content, path, depth)
-    peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
-    by_size = {size: _square(decoded.pixels, size) for size in sizes}
-    return Squares(hashlib.sha256(content).hexdigest(), by_size, decoded.has_pages, peak)
 
 
 def _square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

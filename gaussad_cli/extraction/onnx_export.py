@@ -21,6 +21,7 @@ def export_module(
     outputs: Sequence[str],
     name: str,
     dynamic_axes: Mapping[str, Mapping[int, str]] | None = None,
+    fold_constants: bool = True,
 ) -> bytes:
     """Export a module with one input, "image", as an ONNX graph.
 
@@ -30,6 +31,7 @@ def export_module(
     outputs : names of the outputs
     name : of the network, for the error message
     dynamic_axes : for inputs and outputs, the axes whose length is free, and what they are called
+    fold_constants : whether what follows from constants alone is computed now, even where the graph gets larger
 
     Raises
     ------
@@ -48,6 +50,7 @@ def export_module(
                 input_names=["image"],
                 output_names=list(outputs),
                 dynamic_axes=dynamic_axes,
+                do_constant_folding=fold_constants,
             )
             return (Path(folder) / "graph.onnx").read_bytes()
     except Exception as error:  # an operator without a counterpart in ONNX can be almost any error

@@ -29,6 +29,9 @@ class Compression:
         if self.var is not None and not 0.0 < self.var < 1.0:
             raise ValueError(f"var is a share of the variance between 0 and 1, got {self.var}")
 
+    def __str__(self) -> str:
+        return self.mode if self.var is None else f"{self.mode} {self.var:g}"
+
 
 NO_COMPRESSION = Compression()
 DEFAULT_VAR = {"pca": 0.99, "npca": 0.01}  # the columns PCA 99 % and NPCA 1 % of Table III

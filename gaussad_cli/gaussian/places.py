@@ -146,6 +146,29 @@ class PlaceGaussians:
             grown = (n / m) ** 2 * (m - 1.0) / m * squared / np.maximum(left, 0.0)
         return np.asarray(np.sqrt(grown))
 
+    def left_out(self, images: Maps, threads: int = 1) -> Array:
+        """Return the distances that images of the fit, (m, P, D), would have from Gaussians of all others, (m, P).
+
+        As :meth:`held_out`, but without the image's own part in T too, to first order. With y_q its deviation at place
+        q, T loses n/m^2 times the mean over q of y_q y_q', which at place p adds ``rho n/m^2 mean_q (y_q' a)^2`` to the
+        squared distance, a being y_p times the inverse of Sigma_p. For Gaussians that are shrunk towards T.
+        """
+        projected = [self.project(image) for image in images]
+        squared, solved = np.zeros((len(images), len(self.mean))), [np.empty_like(rows) for rows in projected]
+
+        def block(places: slice) -> None:
+            factors = self.factors[places]
+            for row, deviations in enumerate(projected):
+                whitened = np.matmul(factors, deviations[places, :, None])
+                squared[row, places] = np.einsum("pki,pki->p", whitened, whitened, dtype=np.float64)
+                solved[row][places] = np.matmul(factors.transpose(0, 2, 1), whitened)[..., 0]
+
+        _by_blocks(block, len(self.mean), threads)
+        share = self.intensity * self.n / (self.n - 1.0) ** 2
+        for row, (y, a) in enumerate(zip(projected, solved, strict=True)):
+            squared[row] += share * np.einsum("pk,pk->p", a @ (y.T @ y / len(y)), a, dtype=np.float64)
+        return self.held_out(squared)
+
 
 def join_levels(features: Mapping[int, Maps], places: int, neighbours: bool = True) -> Maps:
     """Join the features of levels, level -> (m, places * D_level) place by place, to (m, places, D) float32.
@@ -387,37 +410,43 @@ def whole(maps: Array) -> Array:
 
 @dataclass(frozen=True)
 class MapScale:
-    """How far held-out normal images are, at their greatest place and as a whole: the unit of an image's score.
+    """How far held-out normal images are, at their greatest place and as a whole: what makes the two comparable.
 
     A defect shows at a place, a wrong material or light in the whole image and nowhere in particular. The score is the
-    greater of two deviations, each 0 for the median held-out normal image and 1 for the one at :data:`FAR`; that of the
-    whole counts half, because where objects are not aligned, whole images vary more than n of them tell.
+    greatest distance of the map, or the mean distance brought to the same scale if that is greater: the medians of
+    held-out normal images fall together, and so do their quantiles :data:`FAR`, but what is beyond the median counts
+    half for the whole, because where objects are not aligned, whole images vary more than n of them tell.
 
     Attributes
     ----------
-    greatest, whole : the median, and how far the quantile :data:`FAR` lies beyond it
+    greatest, whole : the median of the maps' greatest and mean distances, and how far :data:`FAR` lies beyond it
     """
 
     greatest: tuple[float, float]
     whole: tuple[float, float]
 
-    def deviations(self, maps: Array) -> tuple[Array, Array]:
-        """Return the deviations at the greatest place, and of the whole, of heat maps (m, g, g), (m,) each."""
-        at_place = (greatest(maps) - self.greatest[0]) / self.greatest[1]
-        return at_place, WHOLE_WEIGHT * (whole(maps) - self.whole[0]) / self.whole[1]
-
     def score(self, maps: Array) -> Array:
         """Return the scores of heat maps (m, g, g), (m,)."""
-        return np.maximum(*self.deviations(maps))
+        return np.maximum(greatest(maps), self.of_whole(whole(maps)))
 
-    def distance_of(self, score: float) -> float:
-        """Return the distance that a place must have for its image to have this score."""
-        return self.greatest[0] + score * self.greatest[1]
+    def of_whole(self, means: Array) -> Array:
+        """Return the mean distances (m,) of heat maps on the scale of their greatest ones, (m,)."""
+        return np.asarray(self.greatest[0] + self.weight * (means - self.whole[0]))
+
+    @property
+    def weight(self) -> float:
+        """What a unit of mean distance beyond the median counts as."""
+        return WHOLE_WEIGHT * self.greatest[1] / self.whole[1]
+
+    def times(self, greatest: float, whole: float) -> MapScale:
+        """Return the scale of maps whose greatest and mean distances are so many times as large."""
+        (median, spread), (of_whole, spread_of_whole) = self.greatest, self.whole
+        return MapScale((greatest * median, greatest * spread), (whole * of_whole, whole * spread_of_whole))
 
 
-def fit_scale(held_out: Array) -> MapScale:
-    """Return the scale of the heat maps (n, g, g) of normal images, held out."""
-    return MapScale(_median_and_spread(greatest(held_out)), _median_and_spread(whole(held_out)))
+def fit_scale(greatest: Array, whole: Array) -> MapScale:
+    """Return the scale of held-out normal images, from the greatest and the mean distances of their maps, (n,) each."""
+    return MapScale(_median_and_spread(greatest), _median_and_spread(whole))
 
 
 def _median_and_spread(values: Array) -> tuple[float, float]:

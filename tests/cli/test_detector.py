@@ -20,7 +20,8 @@ from gaussad_cli.errors import UserError
 from tests.conftest import assert_user_error, write_image
 
 LITE0 = ("--backbone", "efficientnet-lite0")
-SOME = (*LITE0, "--levels", "2-3")
+LEVELS = (*LITE0, "--levels", "2-3")
+SOME = ("--pooled", *LEVELS)
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_the_report_of_a_training_says_what_can_be_said(gaussad, images):
 def test_a_model_of_a_folds_images_scores_as_evaluate_does(gaussad, tiny):
     for i in range(6, 10):
         write_image(tiny / f"lid/train/good/{i:03d}.png", seed=5000 + i)
-    assert gaussad("extract", "--data", tiny, *SOME).code == 0
+    assert gaussad("extract", "--data", tiny, *LEVELS).code == 0
     assert gaussad("evaluate", *LITE0, "--score", "mahalanobis", "--mode", "all").code == 0
     scores = pd.read_csv("results/tiny/scores/lid.csv", converters={"fold_0": float, "fold_1": float})  # to the bit
     paths = sorted((tiny / "lid/train/good").iterdir())
@@ -82,7 +83,7 @@ def test_a_model_of_a_folds_images_scores_as_evaluate_does(gaussad, tiny):
     for fold, fitted in enumerate(training_folds(len(paths))[:2]):
         Path("list.csv").write_text("\n".join(["path", *(str(paths[i]) for i in fitted)]) + "\n")
         for levels, name in (("3", "3"), ("2-3", "sum:2-3")):
-            options = ("--out", "m.gaussad", "--fpr", "0.5", *LITE0, "--levels", levels)
+            options = ("--out", "m.gaussad", "--fpr", "0.5", "--pooled", *LITE0, "--levels", levels)
             assert gaussad("train", "--csv", "list.csv", *options).code == 0
             rows = csv.DictReader(io.StringIO(gaussad("predict", "m.gaussad", *test).out))
             expected = scores[scores["level"].astype(str) == name][f"fold_{fold}"]
@@ -402,7 +403,7 @@ def test_in_python_a_folder_means_the_images_below_it(gaussad, images):
     assert gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *SOME).code == 0
     expected = ImageDetector.load("m.gaussad").model
     for normal in ("good", Path("good"), ["good"], sorted(Path("good").iterdir())):
-        model = ImageDetector.train(normal, "efficientnet-lite0", "2-3", 0.1).model
+        model = ImageDetector.train(normal, "efficientnet-lite0", "2-3", 0.1, pooled=True).model
         assert (model.hashes, model.calibration.threshold) == (expected.hashes, expected.calibration.threshold)
     with pytest.raises(UserError, match="no such folder"):
         ImageDetector.train("nowhere")

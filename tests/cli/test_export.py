@@ -14,7 +14,7 @@ from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.backbones.weights import find_checkpoint
 from gaussad_cli.detector import export, pictures
 from gaussad_cli.detector.container import write_model
-from gaussad_cli.detector.model import BackboneIdentity, Calibration, Model, fit_level
+from gaussad_cli.detector.model import BackboneIdentity, Calibration, Model, PooledModel, fit_level
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.files import write_whole
 from tests.conftest import assert_user_error, write_image
@@ -52,7 +52,7 @@ def model(images):
         backbone.name, checkpoint.label, checkpoint.sha256, "tf", 224, backbone.mean, backbone.std,
         "pil-rgb8/cv2-linear/1", "onnx", "fp32",
     )  # fmt: skip
-    levels = tuple(fit_level(level, values) for level, values in features.items())
+    levels = PooledModel(tuple(fit_level(level, values) for level, values in features.items()))
     distances = np.sort(Model(identity, levels, Calibration(np.zeros(0), 0.1, 0.0), {}).score(features))
     return Model(identity, levels, Calibration(distances, 0.1, float(distances[-2])), {})
 

@@ -13,7 +13,7 @@ import pytest
 from gaussad_cli.detector.container import read_model
 from tests.conftest import ROOT, assert_user_error, write_image
 
-SOME = ("--backbone", "efficientnet-lite0", "--levels", "2")
+SOME = ("--pooled", "--backbone", "efficientnet-lite0", "--levels", "2")
 ODD = b"caf\xe9 \x1b[31m\xe6\xa4\x9c\r.png"  # not UTF-8, and what terminals obey
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell, and names of any bytes")
 

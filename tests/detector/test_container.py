@@ -12,7 +12,7 @@ from gaussad_cli.detector.container import _metadata, read_model, write_model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import digest_arrays
 from gaussad_cli.gaussian.compression import Compression
-from tests.detector.tiny_network import features, pictures, tiny_model
+from tests.detector.tiny_network import GRID, features, pictures, tiny_model, tiny_places_model
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,28 @@ def test_what_was_written_is_read_and_scores_to_the_bit(tmp_path, compression):
     seen = features(pictures(5, seed=3))
     np.testing.assert_array_equal(again.score(seen), model.score(seen))
     np.testing.assert_array_equal(again.calibration.distances, model.calibration.distances)
+
+
+@pytest.mark.parametrize("compression", [Compression("all", None), Compression("npca", 0.1)], ids=lambda c: c.mode)
+def test_a_model_of_places_is_read_and_scores_to_the_bit(tmp_path, compression):
+    model = tiny_places_model(compression=compression)
+    write_model(tmp_path / "m.gaussad", model)
+    again = read_model(tmp_path / "m.gaussad")
+    assert (again.backbone, again.hashes) == (model.backbone, model.hashes)
+    for name in ("dims", "compression", "sigma", "typical", "n", "grid"):
+        assert getattr(again.places, name) == getattr(model.places, name)
+    seen = features(pictures(5, seed=3), grid=GRID)
+    np.testing.assert_array_equal(again.places.heat_maps(seen), model.places.heat_maps(seen))
+    assert again.calibration.threshold == model.calibration.threshold
+    np.testing.assert_array_equal(again.calibration.distances, model.calibration.distances)
+
+
+def test_a_model_file_of_places_holds_triangles_in_half_precision(tmp_path):
+    model = tiny_places_model()
+    write_model(tmp_path / "m.gaussad", model)
+    kept, dim = model.places.gaussians.basis.shape[1], sum(model.places.dims.values())
+    arrays = 2 * GRID**2 * kept * (kept + 1) // 2 + 4 * dim * (GRID**2 + kept) + 8 * 2 * model.n
+    assert arrays < (tmp_path / "m.gaussad").stat().st_size < arrays + 3000
 
 
 def mutations(content):
@@ -78,7 +100,7 @@ def rewritten(content, change):
 
 
 CHANGES = {
-    "a later version": lambda d, _: d.update(schema=3),
+    "a later version": lambda d, _: d.update(schema=4),
     "no backbone": lambda d, _: d.pop("backbone"),
     "an unknown field": lambda d, _: d["backbone"].update(colour="1"),
     "no levels": lambda d, _: d.update(levels=[]),
@@ -98,7 +120,45 @@ CHANGES = {
 def test_a_file_of_another_form_is_a_clear_error(tmp_path, content, change):
     with pytest.raises(UserError) as caught:
         read(tmp_path, rewritten(content, CHANGES[change]))
-    assert ("version 3" in str(caught.value)) == (change == "a later version")
+    assert ("version 4" in str(caught.value)) == (change == "a later version")
+
+
+PLACES_CHANGES = {
+    "another grid": lambda d, _: d["backbone"].update(grid=GRID + 1),
+    "no places": lambda d, _: d.pop("places"),
+    "another level": lambda d, _: d["places"].update(dims=[[1, 6]]),
+    "dims that are no pairs": lambda d, _: d["places"].update(dims=[1, 2]),
+    "all shrunk": lambda d, _: d["places"].update(intensity=1.0),
+    "no images": lambda d, _: d["places"].update(n=0),
+    "a text as sigma": lambda d, _: d["places"].update(sigma="0.7"),
+    "factors cut": lambda _, a: a.update({"places.factors": a["places.factors"][:, :-1].copy()}),
+    "factors in float32": lambda _, a: a.update({"places.factors": a["places.factors"].astype(np.float32)}),
+    "infinite factors": lambda _, a: a.update({"places.factors": a["places.factors"] + np.float16(np.inf)}),
+    "singular factors": lambda _, a: a.update({"places.factors": 0 * a["places.factors"]}),
+    "a flat basis": lambda _, a: a.update({"places.basis": a["places.basis"].ravel()}),
+    "NaN in the mean": lambda _, a: a.update({"places.mean": np.float32(np.nan) * a["places.mean"]}),
+}
+
+
+@pytest.mark.parametrize("change", PLACES_CHANGES)
+def test_a_file_of_places_of_another_form_is_a_clear_error(tmp_path, change):
+    write_model(tmp_path / "m.gaussad", tiny_places_model())
+    content = (tmp_path / "m.gaussad").read_bytes()
+    with pytest.raises(UserError, match="not a gaussad model, or is damaged"):
+        read(tmp_path, rewritten(content, PLACES_CHANGES[change]))
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_files_of_versions_without_places_are_read(tmp_path, content, schema):
+    def older(described, arrays):
+        described.update(schema=schema)
+        described["backbone"].pop("grid")
+        for level in (1, 2) if schema == 1 else ():
+            arrays.pop(f"{level}.features")
+
+    model, seen = read(tmp_path, rewritten(content, older)), features(pictures(5, seed=3))
+    np.testing.assert_array_equal(model.score(seen), tiny_model().score(seen))
+    assert (model.backbone.grid, model.places) == (0, None)
 
 
 def test_a_missing_file_is_a_clear_error(tmp_path):

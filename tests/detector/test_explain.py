@@ -11,7 +11,7 @@ import pytest
 from gaussad_cli.detector import explain
 from gaussad_cli.detector.attribution import direct, locate, normal_pattern, typical_distance
 from gaussad_cli.detector.explain import Explainer, check_level, picture_names
-from gaussad_cli.detector.model import fit_level
+from gaussad_cli.detector.model import PooledModel, fit_level
 from gaussad_cli.errors import UserError
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from tests.detector.tiny_network import BACKBONE, SIZE, TinyNetwork, features, pictures, tiny_model
@@ -74,7 +74,7 @@ def test_with_the_normal_pattern_taken_away_a_defect_stands_out_in_both_maps():
     images = np.clip(rim + rng.integers(-12, 13, (30, 1, 1, 3)) + rng.integers(-3, 4, (30, SIZE, SIZE, 3)), 0, 255)
     normal = images.astype(np.uint8)
     levels = tuple(fit_level(level, features(normal)[level]) for level in (1, 2))
-    one = Explainer(replace(tiny_model(), levels=levels), TinyNetwork(), BACKBONE)
+    one = Explainer(replace(tiny_model(), gaussians=PooledModel(levels)), TinyNetwork(), BACKBONE)
     one = replace(one, pattern=normal_pattern(map(one.feature_maps, normal[:10])))
     defect = normal[20].copy()
     defect[8:16, 20:28] = 255 - defect[8:16, 20:28]

@@ -2,6 +2,7 @@
 
 import platform
 import warnings
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,9 +16,20 @@ from gaussad_cli import __version__
 from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.detector import export, onnx_graph
 from gaussad_cli.detector.onnx_graph import build_graph, resize_like_opencv
+from gaussad_cli.detector.scores import Scores
 from gaussad_cli.errors import UserError
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
-from tests.detector.tiny_network import BACKBONE, SIZE, TinyNetwork, features, lite0_model, pictures, tiny_model
+from tests.detector.tiny_network import (
+    BACKBONE,
+    GRID,
+    SIZE,
+    TinyNetwork,
+    features,
+    lite0_model,
+    pictures,
+    tiny_model,
+    tiny_places_model,
+)
 
 # OpenCV's builds for ARM may resize by other libraries, a gray level apart.
 LEVELS_APART = 0 if platform.machine().lower() in ("x86_64", "amd64") else 1
@@ -46,7 +58,7 @@ def test_scores_are_the_models_own(n, compression):
     got = run(graph_of(model), images)
     assert got["score"].dtype == np.float64
     np.testing.assert_allclose(got["score"], model.score(features(images)), rtol=1e-5)
-    by_level = model.level_scores(features(images))
+    by_level = model.gaussians.score(features(images)).by_level
     np.testing.assert_allclose(got["level_scores"], np.stack(list(by_level.values()), axis=1), rtol=1e-5)
 
 
@@ -133,12 +145,56 @@ def test_the_file_says_what_it_is():
     assert [out.name for out in proto.graph.output] == ["score", "decision", "p_value", "level_scores"]
 
 
+def own(model, squares, factor=1.0):
+    return Scores(factor * model.score(features(squares)))
+
+
+@pytest.mark.parametrize("resize", [False, True])
+def test_a_model_of_places_gives_its_scores_and_heat_maps(resize):
+    model, images = tiny_places_model(), np.concatenate([pictures(5, seed=2), pictures(3, seed=3) // 4])
+    graph = graph_of(model, resize=resize, network=TinyNetwork(grid=GRID))
+    assert graph.batched
+    got, seen = run(graph, images), features(images, grid=GRID)
+    own = model.score(seen)
+    assert set(got) == {"score", "decision", "p_value", "map"}
+    np.testing.assert_allclose(got["score"], own, rtol=1e-5)
+    np.testing.assert_allclose(got["map"], model.places.heat_maps(seen), rtol=1e-5)
+    assert set(got["decision"]) == {True, False}
+    np.testing.assert_array_equal(got["decision"], own > model.calibration.threshold)
+    np.testing.assert_allclose(got["p_value"], model.calibration.p_values(own), rtol=1e-12)
+
+
+def test_the_file_of_a_model_of_places_says_what_its_map_is():
+    model = tiny_places_model()
+    proto = onnx.load_from_string(graph_of(model, network=TinyNetwork(grid=GRID)).content)
+    onnx.checker.check_model(proto, full_check=True)
+    said = {entry.key: entry.value for entry in proto.metadata_props}
+    assert "4 x 4 places" in said["map"]
+    assert float(said["typical"]) == model.places.typical
+    assert [out.name for out in proto.graph.output] == ["score", "decision", "p_value", "map"]
+
+
+@pytest.mark.parametrize("which", ["total", "heat_maps"])
+def test_a_file_with_another_score_or_heat_map_is_not_written(tmp_path, tiny_source, monkeypatch, which):
+    model = tiny_places_model()
+
+    def wrong(model, _source, squares):
+        scores = model.gaussians.score(features(squares, grid=GRID))
+        return replace(scores, **{which: getattr(scores, which) * (1 + 2e-4)})
+
+    monkeypatch.setattr(export, "build_network", lambda network: TinyNetwork(grid=GRID))
+    monkeypatch.setattr(export, "own_scores", wrong)
+    with pytest.raises(UserError, match="nothing was written"):
+        export.export_model(model, None, tmp_path / "m.onnx", "nhwc-uint8", False, [])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def tiny_source(monkeypatch):
     resolved = ResolvedNetwork(BACKBONE, "native", (1, 2), checkpoint=None)
     monkeypatch.setattr(export, "find_network", lambda model, weights: resolved)
     monkeypatch.setattr(export, "build_network", lambda network: TinyNetwork())
-    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: model.score(features(squares)))
+    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: own(model, squares))
     monkeypatch.setattr(export, "_TIMED_RUNS", 2)
 
 
@@ -156,7 +212,7 @@ def test_what_is_written_is_measured(tmp_path, tiny_source, resize):
 def test_given_images_are_compared_on(tmp_path, tiny_source, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        export, "own_scores", lambda model, _source, squares: (seen.append(squares), model.score(features(squares)))[1]
+        export, "own_scores", lambda model, _source, squares: (seen.append(squares), own(model, squares))[1]
     )
     image = pictures(1, seed=5, height=50, width=40)[0]
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
@@ -167,7 +223,7 @@ def test_given_images_are_compared_on(tmp_path, tiny_source, monkeypatch):
 
 @pytest.mark.parametrize("wrong", [1 + 2e-4, np.nan])
 def test_a_file_that_scores_otherwise_is_not_written(tmp_path, tiny_source, monkeypatch, wrong):
-    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: wrong * model.score(features(squares)))
+    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: own(model, squares, wrong))
     with pytest.raises(UserError, match="nothing was written"):
         export.export_model(tiny_model(), None, tmp_path / "m.onnx", "nhwc-uint8", False, [])
     assert not list(tmp_path.iterdir())

@@ -11,9 +11,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
+from gaussad_cli.detector import map_files
 from gaussad_cli.detector import predict as predicting
 from gaussad_cli.detector.look import ImageFeatures
 from gaussad_cli.detector.model import Calibration
@@ -31,8 +33,18 @@ from gaussad_cli.detector.predict import (
     predict_files,
     watch,
 )
-from gaussad_cli.errors import UserError
-from tests.detector.tiny_network import features, open_tiny_network, pictures, tiny_model, write_pictures
+from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.extraction.decode import read_squares
+from tests.detector.tiny_network import (
+    GRID,
+    SIZE,
+    features,
+    open_tiny_network,
+    pictures,
+    tiny_model,
+    tiny_places_model,
+    write_pictures,
+)
 
 
 def seen(n, seed=3):
@@ -61,7 +73,7 @@ def test_only_a_score_above_the_threshold_is_anomalous():
 
 
 def test_a_nan_score_counts_as_anomalous(monkeypatch):
-    monkeypatch.setattr(predicting, "combine", lambda by_level: np.full(2, np.nan))
+    monkeypatch.setattr("gaussad_cli.detector.model.combine", lambda by_level: np.full(2, np.nan))
     assert [prediction.decision for prediction in predict(tiny_model(), seen(2), 1e9)] == ["anomalous"] * 2
 
 
@@ -305,6 +317,98 @@ def test_a_pipe_is_not_copied(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     copy_file(tmp_path / "out", replace(BAD, path=tmp_path / "pipe.png"), None)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe.png"]
+
+
+# --- heat maps ---
+
+
+def run_with_maps(model, grid, files, maps):
+    rows = []
+    threshold = model.calibration.threshold
+    output = PredictionOutput("json", rows.append, maps=maps)
+    counts = predict_files(model, open_tiny_network(grid=grid), files, threshold, output)
+    return [json.loads(row) for row in rows], counts
+
+
+@pytest.mark.parametrize("arguments", [("in",), ("in/000.png", "in/001.png", "in/002.png", "in/003.png")])
+def test_heat_maps_are_there_when_their_rows_are(tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    write_pictures(Path("in"), np.concatenate([pictures(2, seed=3), pictures(2, seed=4) // 4]))
+    Path("in/001.png").write_bytes(b"no image")
+    model, rows = tiny_places_model(), []
+
+    def write(row):
+        rows.append(json.loads(row))
+        name = Path(rows[-1]["path"]).name
+        folder = Path("maps") / ("" if arguments == ("in",) else "in")
+        found = {path.name.removeprefix(f"{name}.") for path in folder.glob(f"{name}.*")}
+        assert found == (set() if rows[-1]["error"] else {"overlay.png", "mask.png", "npy"})
+        if not rows[-1]["error"]:
+            square = read_squares(Path(rows[-1]["path"]), [SIZE]).by_size[SIZE]
+            expected = model.places.heat_maps(features(square[None], grid=GRID))[0]
+            np.testing.assert_allclose(np.load(folder / f"{name}.npy"), expected, rtol=1e-5)
+
+    output = PredictionOutput("json", write, maps=Path("maps"))
+    files = FilesToScore(arguments)
+    predict_files(model, open_tiny_network(grid=GRID), files, model.calibration.threshold, output)
+    assert [row["decision"] for row in rows][1] == "error"
+    assert len(rows) == 4
+
+
+def test_a_mask_is_empty_exactly_for_normal_images_whatever_the_threshold(tmp_path):
+    write_pictures(tmp_path / "in", pictures(6, seed=3))
+    model = tiny_places_model()
+    middle = float(np.median(model.score(features(pictures(6, seed=3), grid=GRID))))
+    rows = []
+    output = PredictionOutput("json", lambda row: rows.append(json.loads(row)), maps=tmp_path / "maps")
+    predict_files(model, open_tiny_network(grid=GRID), FilesToScore((str(tmp_path / "in"),)), middle, output)
+    assert {row["decision"] for row in rows} == {"normal", "anomalous"}
+    for row in rows:
+        mask = cv2.imread(str(tmp_path / "maps" / f"{Path(row['path']).name}.mask.png"), cv2.IMREAD_UNCHANGED)
+        assert mask.any() == (row["decision"] == "anomalous")
+        if mask.any():
+            assert mask[row["y"], row["x"]] == 255
+
+
+def test_heat_maps_of_watched_images_are_there_before_the_next_one_is_waited_for(tmp_path, monkeypatch):
+    paths = write_pictures(tmp_path / "in", pictures(2, seed=3))
+    model, done = tiny_places_model(), []
+
+    def watched(*_, **__):
+        for path in paths:
+            yield path
+            assert (tmp_path / "maps" / f"{path.name}.npy").is_file()
+            done.append(path)
+
+    monkeypatch.setattr(predicting, "watch", watched)
+    run_with_maps(model, GRID, FilesToScore((), tmp_path / "in"), tmp_path / "maps")
+    assert done == paths
+
+
+def test_an_image_that_is_gone_before_it_is_drawn_is_said(tmp_path, monkeypatch):
+    write_pictures(tmp_path / "in", pictures(1, seed=3))
+    told = []
+
+    def gone(path, depth):
+        raise ImageError(f"cannot read the image {path}: gone.")
+
+    monkeypatch.setattr(map_files, "read_pixels", gone)
+    files = FilesToScore((str(tmp_path / "in"),), say=told.append)
+    rows, counts = run_with_maps(tiny_places_model(), GRID, files, tmp_path / "maps")
+    assert len(rows) == 1
+    assert counts["error"] == 0
+    assert told[-1].startswith("No heat map: cannot read the image")
+
+
+def test_a_pooled_model_has_no_heat_maps(tmp_path):
+    write_pictures(tmp_path / "in", pictures(1))
+    with pytest.raises(UserError, match=r"--maps: a pooled model has no heat maps\. Train it without --pooled"):
+        run_with_maps(tiny_model(), 0, FilesToScore((str(tmp_path / "in"),)), tmp_path / "maps")
+
+
+def test_heat_maps_may_not_lie_in_a_folder_that_is_scored(tmp_path):
+    with pytest.raises(UserError, match=r"the heat maps would be scored too\. Choose another folder"):
+        FilesToScore((str(tmp_path),)).check(None, tmp_path / "maps")
 
 
 # --- output ---

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gaussad_cli.detector.model import calibrate, fit_levels
+from gaussad_cli.detector.model import PooledModel, calibrate, fit_levels
 from gaussad_cli.detector.update import check_normal, update
 from gaussad_cli.errors import UserError
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
@@ -19,7 +19,7 @@ def trained(images, compression=NO_COMPRESSION, fpr=0.2):
     """A model as training gives it."""
     model = tiny_model(compression=compression)
     levels = fit_levels(features(images), compression)
-    return replace(model, levels=levels, calibration=calibrate(levels, fpr), hashes=())
+    return replace(model, gaussians=PooledModel(levels), calibration=calibrate(levels, fpr), hashes=())
 
 
 @pytest.mark.parametrize("compression", [NO_COMPRESSION, Compression("pca", 0.95), Compression("npca", 0.1)], ids=str)
@@ -37,7 +37,8 @@ def test_one_update_or_several_equal_training_on_all_to_the_bit(compression, ste
 
 def test_a_model_without_the_features_of_its_images_is_not_updated():
     model = trained(pictures(24))
-    older = replace(model, levels=tuple(replace(level, features=None) for level in model.levels))
+    levels = tuple(replace(level, features=None) for level in model.levels)
+    older = replace(model, gaussians=PooledModel(levels))
     with pytest.raises(UserError, match="did not keep the features"):
         update(older, features(pictures(3)), HASHES[:3])
 

@@ -81,7 +81,7 @@ def test_extract_and_run_take_the_depth_to_the_features_of_8_bits_under_a_key_of
 
 
 def test_a_model_of_a_depth_reads_images_by_it_in_every_command(gaussad, deep):
-    options = ("--fpr", "0.2", *LITE0)
+    options = ("--fpr", "0.2", "--pooled", *LITE0)
     bare = gaussad("train", "--normal", deep / "knob/train/good", "--out", "bare.gaussad", *options)
     assert bare.err.count("--depth 12") == 1
     shallow = deep.parent / "shallow"

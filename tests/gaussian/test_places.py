@@ -30,6 +30,7 @@ from gaussad_cli.gaussian.places import (
     smooth,
     smoothing_matrix,
     top_mean,
+    whole,
 )
 from tests.conftest import ROOT
 from tests.gaussian.test_rows import KERNELS
@@ -295,6 +296,28 @@ def test_held_out_distances_are_exact_where_the_target_does_not_change():
             assert held_out[i, p] == pytest.approx(np.sqrt(y @ np.linalg.solve(sigma, y)), rel=1e-4)
 
 
+@pytest.mark.parametrize("places", [9, 64])
+def test_leaving_out_an_images_part_in_the_target_comes_nearer_to_fits_without_it(places):
+    images = draw(n=30, places=places)
+    gaussians = fit_places(gather_places([images]), PlaceOptions(intensity=0.5))
+    others = [fit_places(gather_places([np.delete(images, i, axis=0)]), PlaceOptions(intensity=0.5)) for i in range(30)]
+    expected = np.concatenate([one.distances(images[[i]]) for i, one in enumerate(others)])
+    near, nearer = gaussians.held_out(gaussians.squared(images)), gaussians.left_out(images)
+    assert np.abs(nearer / expected - 1.0).mean() < 0.5 * np.abs(near / expected - 1.0).mean()
+    np.testing.assert_array_equal(gaussians.left_out(images, threads=2), nearer)
+
+
+def test_what_an_image_adds_to_the_target_is_its_formula():
+    """Against loops over the places."""
+    images = draw(n=12, places=4)
+    gaussians = fit_places(gather_places([images]), PlaceOptions(intensity=0.5))
+    y = gaussians.project(images[3]).astype(np.float64)
+    inverses = [w.T @ w for w in gaussians.factors.astype(np.float64)]
+    own = [np.mean([(y[q] @ inverses[p] @ y[p]) ** 2 for q in range(4)]) for p in range(4)]
+    squared = [y[p] @ inverses[p] @ y[p] for p in range(4)] + 0.5 * 12 / 11**2 * np.array(own)
+    np.testing.assert_allclose(gaussians.left_out(images[[3]])[0], gaussians.held_out(squared), rtol=1e-5)
+
+
 def test_two_images_hold_out_nothing():
     images = draw(n=2)
     gaussians = fit_places(gather_places([images]))
@@ -351,23 +374,23 @@ def test_squared_distances_of_normal_images_follow_the_chi_square_law_where_plac
     assert stats.kstest(squared.ravel()[::7], "chi2", args=(5,)).pvalue > 0.001
 
 
-def test_the_score_is_the_greater_of_the_deviations_at_a_place_and_of_the_whole():
+def test_the_score_is_the_greatest_distance_or_that_of_the_whole_on_the_same_scale():
     generator = np.random.default_rng(0)
     normal = generator.gamma(5.0, size=(100, 4, 4))
-    scale = fit_scale(normal)
     peaks, means = normal.max(axis=(1, 2)), normal.mean(axis=(1, 2))
+    scale = fit_scale(greatest(normal), whole(normal))
     assert scale.greatest == pytest.approx((np.median(peaks), np.quantile(peaks, 0.9) - np.median(peaks)))
     spot, shifted = normal[:1].copy(), normal[:1] + 10.0
     spot[0, 2, 1] = 500.0
     maps = np.concatenate([normal, spot, shifted])
-    at_place = (maps.max(axis=(1, 2)) - np.median(peaks)) / (np.quantile(peaks, 0.9) - np.median(peaks))
-    of_whole = (maps.mean(axis=(1, 2)) - np.median(means)) / (np.quantile(means, 0.9) - np.median(means))
-    np.testing.assert_allclose(scale.score(maps), np.maximum(at_place, 0.5 * of_whole))
-    assert scale.score(maps)[100] == pytest.approx(at_place[100])
-    assert scale.score(maps)[101] == pytest.approx(0.5 * of_whole[101])
-    assert scale.distance_of(float(at_place[100])) == pytest.approx(500.0)
+    unit = (np.quantile(peaks, 0.9) - np.median(peaks)) / (np.quantile(means, 0.9) - np.median(means))
+    of_whole = np.median(peaks) + 0.5 * unit * (maps.mean(axis=(1, 2)) - np.median(means))
+    np.testing.assert_allclose(scale.score(maps), np.maximum(maps.max(axis=(1, 2)), of_whole))
+    assert scale.score(maps)[100] == 500.0
+    assert scale.score(maps)[101] == pytest.approx(of_whole[101]) > maps[101].max()
+    np.testing.assert_allclose(scale.times(3.0, 3.0).score(3.0 * maps), 3.0 * scale.score(maps))
 
 
 def test_copies_of_one_image_have_a_scale_too():
-    scale = fit_scale(np.ones((5, 3, 3)))
+    scale = fit_scale(np.ones(5), np.ones(5))
     assert np.isfinite(scale.score(np.full((1, 3, 3), 2.0))).all()

@@ -23,7 +23,7 @@ _LITE0 = ("--backbone", "efficientnet-lite0")
 _CACHE = ("--cache", "{work}/cache")
 _EXTRACT = ("extract", "--data", "{data}", *_LITE0, "--levels", "1-2", "--batch-size", "4", *_CACHE)
 _EVALUATE = ("evaluate", *_LITE0, "--epochs", "0", *_CACHE, "--out", "{work}/results")
-_NORMAL = ("--normal", "{data}/knob/train/good", *_LITE0, "--levels", "2", "--fpr", "0.2")
+_NORMAL = ("--normal", "{data}/knob/train/good", "--pooled", *_LITE0, "--levels", "2", "--fpr", "0.2")
 _AUTOENCODER = ("train", "autoencoder", "--data", "{data}", "--size", "32", "--max-epochs", "1", "--categories", "knob")
 _MODEL = "{work}/knob.gaussad"
 
