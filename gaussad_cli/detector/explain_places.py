@@ -19,7 +19,8 @@ from gaussad_cli.detector.heatmaps import Deviation, Pixels, Scale, locate
 from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.places import PlacesModel
-from gaussad_cli.extraction.decode import read_pixels
+from gaussad_cli.extraction.decode import read_pixels, read_squares
+from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.places import join_levels
@@ -90,6 +91,7 @@ class PlacesExplainer:
     places: PlacesModel
     network: LevelNetwork
     backbone: Backbone
+    remarks: Remarks = field(default_factory=Remarks)
 
     def read(self, path: Path) -> Pixels:
         """Read an image at its own size, (H, W, 3) uint8 RGB.
@@ -99,7 +101,9 @@ class PlacesExplainer:
         ImageError
             If it cannot be read.
         """
-        pixels = read_pixels(path, depth_of(self.model.backbone.preprocessing))
+        depth = depth_of(self.model.backbone.preprocessing)
+        self.remarks.tell([path], [read_squares(path, [], depth)])
+        pixels = read_pixels(path, depth)
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
     def features(self, pixels: Pixels) -> dict[int, NDArray[np.float32]]:
