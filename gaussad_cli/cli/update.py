@@ -30,8 +30,9 @@ def update(
 ) -> None:
     """Add normal images to a model without the old ones: its Gaussians become those of training on all images.
 
-    So does its threshold; a model of places estimates it. Images that the model has already are left out. If more of the new images are beyond the old
-    threshold than normal images would be by chance, nothing is changed, unless --allow-anomalous is given.
+    So does its threshold; a model of places estimates it. Images that the model has already are left out. If more of
+    the new images are beyond the old threshold than normal images would be by chance, nothing is changed, unless
+    --allow-anomalous is given.
 
     Example: gaussad update screw.gaussad --normal screws/good-of-today
     """

@@ -3,9 +3,9 @@
 A file of a pooled model holds arrays per level (``7.mean``, ``7.eigenvectors``, ..., float64, and ``7.features`` of its
 images, float32). One of places has ``places.mean`` and ``places.basis``, float32, and the lower triangles of the
 factors of all places, ``places.factors``, float16. Both hold the distances of the calibration, and the leading bytes of
-the SHA-256 of every image. In the header, ``gaussad`` is
-JSON with everything that is not an array, and ``sha256`` is the digest of both. The digest finds accidents. It does not
-protect against forgery: whoever can change a value can change the digest, or the threshold, too.
+the SHA-256 of every image. In the header, ``gaussad`` is JSON with everything that is not an array, and ``sha256`` is
+the digest of both. The digest finds accidents. It does not protect against forgery: whoever can change a value can
+change the digest, or the threshold, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.store import digest_arrays
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.compression import Compression
-from gaussad_cli.gaussian.places import Maps, PlaceGaussians
+from gaussad_cli.gaussian.places import Maps, MapScale, PlaceGaussians
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
@@ -113,6 +113,7 @@ def _describe_places(places: PlacesModel) -> dict[str, Any]:
         "compression": dataclasses.asdict(places.compression),
         "sigma": places.sigma,
         "typical": places.typical,
+        "scale": dataclasses.asdict(places.scale),
     }
 
 
@@ -201,7 +202,16 @@ def _places(described: Mapping[str, Any], grid: int, arrays: Arrays) -> PlacesMo
     basis = _checked(arrays, "places.basis", (sum(dims.values()), kept), np.float32)
     triangles = _checked(arrays, "places.factors", (grid * grid, kept * (kept + 1) // 2), np.float16)
     gaussians = PlaceGaussians(n, mean, basis, _factors(triangles, kept), intensity)
-    return PlacesModel(dims, gaussians, Compression(**described["compression"]), sigma, typical)
+    scale = _scale(**described["scale"])
+    return PlacesModel(dims, gaussians, Compression(**described["compression"]), sigma, typical, scale)
+
+
+def _scale(greatest: Sequence[float], whole: Sequence[float]) -> MapScale:
+    """Return the scale of a model: finite numbers, and spreads greater than 0."""
+    (median, spread), (of_whole, spread_of_whole) = greatest, whole
+    if not (np.isfinite([median, of_whole]).all() and 0.0 < spread < np.inf and 0.0 < spread_of_whole < np.inf):
+        raise ValueError("a scale of its heat maps that no model has")
+    return MapScale((float(median), float(spread)), (float(of_whole), float(spread_of_whole)))
 
 
 def _factors(triangles: NDArray[np.float16], size: int) -> Maps:

@@ -183,7 +183,8 @@ class ImageDetector:
     def heat_maps(self, images: Images) -> Array:
         """Return the heat maps of images, (m, g, g): the distance at every place of a grid; see :meth:`score`.
 
-        The greatest value of a map is the image's score, so a place is anomalous beyond the same threshold.
+        An image's score is the greatest value of its map, or how far it is as a whole on the same scale, if that is
+        greater. So a place is anomalous beyond the same threshold.
 
         Raises
         ------

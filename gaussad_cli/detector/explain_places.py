@@ -32,7 +32,8 @@ class PlacesExplanation(Decided):
     Attributes
     ----------
     pixels : (H, W, 3) uint8 RGB, the image at its own size
-    distances : (g, g), its heat map; the score is the greatest value
+    distances : (g, g), its heat map
+    whole : how far it is as a whole, on the scale of the greatest distance; the score is the greater of the two
     scale : of the heat map's colours
     deviation : where the greatest distance is
     shares : level -> share of the squared distance at the greatest place, before smoothing; see `level_shares`
@@ -41,10 +42,16 @@ class PlacesExplanation(Decided):
 
     pixels: Pixels
     distances: Array
+    whole: float
     scale: Scale
     deviation: Deviation
     shares: dict[int, float]
     held_out: Array = field(repr=False)
+
+    @property
+    def deviates_as_a_whole(self) -> bool:
+        """Whether the score is that of the whole image, not of its greatest place."""
+        return self.whole > float(self.distances.max())
 
     def row(self) -> dict[str, Any]:
         """Return the numbers, JSON-able."""
@@ -52,12 +59,16 @@ class PlacesExplanation(Decided):
             **self.decision_row(),
             "place": [self.deviation.x, self.deviation.y],
             "box": list(self.deviation.box) if self.deviation.box else None,
+            "greatest": float(self.distances.max()),
+            "whole": self.whole,
             "levels": [{"level": level, "share": share} for level, share in self.shares.items()],
         }
 
     def table(self) -> str:
         """Return the numbers as text."""
         lines = [self.headline, f"  {_describe(self.deviation)}"]
+        if self.deviates_as_a_whole:
+            lines.append("  the image deviates as a whole, by more than at any place")
         lines += ["  levels' shares of the squared distance there:"]
         lines += [f"    level {level}  {100 * share:5.1f} %" for level, share in self.shares.items()]
         return "\n".join(lines)
@@ -103,9 +114,10 @@ class PlacesExplainer:
         """Explain the score of one image."""
         features, calibration = self.features(pixels), self.model.calibration
         distances = self.places.heat_maps(features)[0]
+        whole = float(self.places.scale.of_whole(distances.mean()))
         joined = join_levels(features, distances.size)[0]
         greatest, threshold = int(distances.argmax()), float(calibration.threshold)
-        score = float(distances.max())
+        score = max(float(distances.max()), whole)
         return PlacesExplanation(
             name=name,
             score=score,
@@ -113,6 +125,7 @@ class PlacesExplainer:
             p_value=float(calibration.p_values(np.array([score]))[0]),
             pixels=pixels,
             distances=distances,
+            whole=whole,
             scale=Scale(self.places.typical, threshold),
             deviation=locate(distances, threshold, pixels.shape[:2]),
             shares=level_shares(self.places.gaussians, joined, greatest, self.places.dims),

@@ -84,12 +84,14 @@ class PlacesScore(nn.Module):
 
     def __init__(self, places: PlacesModel) -> None:
         super().__init__()
-        self.maps = PlaceMaps(places.gaussians, places.sigma)
+        self.maps, self.scale = PlaceMaps(places.gaussians, places.sigma), places.scale
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the greatest value of every heat map, and the heat maps."""
+        """Return the scores of :class:`gaussad_cli.gaussian.places.MapScale`, and the heat maps."""
         maps = self.maps(features)
-        return maps.flatten(1).amax(1), maps.float()
+        distances = maps.flatten(1)
+        of_whole = self.scale.greatest[0] + self.scale.weight * (distances.mean(1) - self.scale.whole[0])
+        return torch.maximum(distances.amax(1), of_whole), maps.float()
 
 
 class Detector(nn.Module):
@@ -253,7 +255,7 @@ _OF_LEVELS = {
 
 def _of_places(places: PlacesModel) -> dict[str, str]:
     return {
-        "score": "greatest value of the map",
+        "score": "greatest value of the map, or how far the whole image is on that scale, if that is greater",
         "map": f"Mahalanobis distance at {places.grid} x {places.grid} places, smoothed by a Gaussian of "
         f"{places.sigma:g} places",
         "typical": repr(float(places.typical)),

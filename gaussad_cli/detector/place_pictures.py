@@ -88,6 +88,6 @@ def _draw_scores(axes: Axes, explanation: PlacesExplanation) -> None:
     if np.isfinite(explanation.threshold):
         label = f"threshold: {explanation.threshold:.2f}"
         axes.axvline(explanation.threshold, color="black", linestyle="--", linewidth=1, label=label)
-    axes.set(xlabel="score (the greatest distance)", ylabel="normal images")
+    axes.set(xlabel="score", ylabel="normal images")
     axes.set_title("scores of normal images that the model had not seen", fontsize=10)
     axes.legend(fontsize=9)

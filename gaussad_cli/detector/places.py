@@ -1,7 +1,8 @@
 """The Gaussians of places in a model: its heat maps, how it is made of images, and how images are added to it.
 
-The score of an image is the greatest value of its heat map, so the threshold of the score is that of the pixels too: a
-mask of the places beyond it is empty exactly for the images that count as normal.
+The score of an image is the greatest value of its heat map, or how far it is as a whole, on the same scale, if that is
+greater. So the threshold of the score is that of the pixels too: an image with a pixel beyond it is anomalous, and an
+anomalous image without one deviates as a whole.
 """
 
 from __future__ import annotations
@@ -25,15 +26,18 @@ from gaussad_cli.gaussian.places import (
     PLACES,
     SMOOTHING,
     Maps,
+    MapScale,
     PlaceGaussians,
     PlaceMoments,
     PlaceOptions,
     fit_places,
+    fit_scale,
     gather_places,
     greatest,
     join_levels,
     merge_places,
     smooth,
+    whole,
 )
 
 _ROUNDING = 1e-5  # of float32 features, relative; a network's layers add some up
@@ -50,6 +54,7 @@ class PlacesModel:
     compression : says which directions of the image-wide covariance are kept
     sigma : of the Gaussian that heat maps are smoothed by, in places
     typical : the median over images of the median of their held-out heat maps: what a normal place looks like
+    scale : of held-out normal images, by which the deviation of a whole image is compared with that of a place
     """
 
     dims: dict[int, int]
@@ -57,6 +62,7 @@ class PlacesModel:
     compression: Compression
     sigma: float
     typical: float
+    scale: MapScale
 
     @property
     def n(self) -> int:
@@ -85,7 +91,8 @@ class PlacesModel:
     def score(self, features: Mapping[int, NDArray[Any]]) -> Scores:
         """Return the scores of features, level -> (m, places * D_level)."""
         heat_maps = self.heat_maps(features)
-        return Scores(greatest(heat_maps), heat_maps=heat_maps)
+        of_whole = self.scale.of_whole(whole(heat_maps))
+        return Scores(np.maximum(greatest(heat_maps), of_whole), heat_maps=heat_maps, whole=of_whole)
 
     def describe(self) -> list[tuple[str, str]]:
         """Describe the Gaussians for a person: name and text per line."""
@@ -95,6 +102,15 @@ class PlacesModel:
             f"of levels {format_levels(tuple(self.dims))}, smoothed by {self.sigma:g}"
         )
         return [("places", text)]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """The greatest, mean and median distances of m heat maps, (m,) each."""
+
+    greatest: Array
+    whole: Array
+    median: Array
 
 
 @dataclass(frozen=True)
@@ -122,24 +138,26 @@ def train_places(maps: KeptMaps, n: int, compression: Compression | None) -> Fit
         moments = gather_places(maps.read(0, n), usable_cores())
         _check_variance(moments)
         gaussians = _fit(moments, options)
-    model = PlacesModel(maps.dims, gaussians, options.compression, SMOOTHING, 0.0)
-    held_out, typical = _hold_out(model, maps.read(0, n))
-    return FittedPlaces(replace(model, typical=typical), held_out)
+    model = PlacesModel(maps.dims, gaussians, options.compression, SMOOTHING, 0.0, MapScale((0.0, 1.0), (0.0, 1.0)))
+    held_out = _summarise(map(model.held_out_heat_maps_of, maps.read(0, n)))
+    scale = fit_scale(held_out.greatest, held_out.whole)
+    typical = float(np.median(held_out.median))
+    return FittedPlaces(replace(model, typical=typical, scale=scale), _score(scale, held_out))
 
 
 def score_maps(model: PlacesModel, maps: Iterable[Maps]) -> Array:
     """Return the scores (m,) of joined maps that come in chunks."""
-    return np.concatenate([np.zeros(0), *(greatest(model.heat_maps_of(chunk)) for chunk in maps)])
+    return np.concatenate([np.zeros(0), *(model.scale.score(model.heat_maps_of(chunk)) for chunk in maps)])
 
 
-def _hold_out(model: PlacesModel, maps: Iterable[Maps]) -> tuple[Array, float]:
-    """Return the held-out scores (m,) of images of the fit, and the median of their heat maps' medians."""
-    scores, medians = [], []
-    for chunk in maps:
-        heat_maps = model.held_out_heat_maps_of(chunk)
-        scores.append(greatest(heat_maps))
-        medians.append(np.median(heat_maps, axis=(1, 2)))
-    return np.concatenate(scores), float(np.median(np.concatenate(medians)))
+def _summarise(heat_maps: Iterable[Array]) -> Distances:
+    """Summarise heat maps (m, g, g) that come in chunks."""
+    rows = [(greatest(chunk), whole(chunk), np.median(chunk, axis=(1, 2))) for chunk in heat_maps]
+    return Distances(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def _score(scale: MapScale, distances: Distances) -> Array:
+    return np.maximum(distances.greatest, scale.of_whole(distances.whole))
 
 
 def _check_variance(moments: PlaceMoments) -> None:
@@ -165,8 +183,20 @@ def _fit(moments: PlaceMoments, options: PlaceOptions) -> PlaceGaussians:
 # --- adding images ---
 
 
-def update_places(model: PlacesModel, maps: KeptMaps) -> FittedPlaces:
-    """Return the model with images added, `typical` of these images alone, and their held-out scores.
+@dataclass(frozen=True)
+class UpdatedPlaces(FittedPlaces):
+    """A model of places with images added, and their held-out scores.
+
+    Attributes
+    ----------
+    shrunk : what the held-out scores of the images that it had before are multiplied by
+    """
+
+    shrunk: float
+
+
+def update_places(model: PlacesModel, maps: KeptMaps) -> UpdatedPlaces:
+    """Return the model with images added.
 
     Nothing of the old images is needed but the model: their means, and their covariances in the kept directions, which
     follow from the factors (see :func:`covariances`). Moments of old and new images are merged in these directions and
@@ -183,9 +213,30 @@ def update_places(model: PlacesModel, maps: KeptMaps) -> FittedPlaces:
         mean=(old.mean + share * shift).astype(np.float32),
         basis=(old.basis.astype(np.float64) @ inner.basis).astype(np.float32),
     )
-    updated = replace(model, gaussians=gaussians)
-    held_out, typical = _hold_out(updated, maps.read())
-    return FittedPlaces(replace(updated, typical=typical), held_out)
+    return _rescale(model, replace(model, gaussians=gaussians), maps)
+
+
+def _rescale(model: PlacesModel, updated: PlacesModel, maps: KeptMaps) -> UpdatedPlaces:
+    """Bring the scale of a model to its updated Gaussians, by the new images, which neither has seen."""
+    before = _summarise(map(model.heat_maps_of, maps.read()))
+    held_out = _summarise(map(updated.held_out_heat_maps_of, maps.read()))
+    shrunk, share = shrunk_by(before.greatest, held_out.greatest), maps.n / updated.n
+    typical = (1.0 - share) * shrunk * model.typical + share * float(np.median(held_out.median))
+    scale = model.scale.times(shrunk, shrunk_by(before.whole, held_out.whole))
+    return UpdatedPlaces(replace(updated, typical=typical, scale=scale), _score(scale, held_out), shrunk)
+
+
+def shrunk_by(before: Array, held_out: Array) -> float:
+    """Return by what the held-out distances of old images are multiplied when images were added, at most 1.
+
+    The more images a model has, the smaller its held-out distances. How much smaller they have become is measured on
+    the new images, which neither model has seen: it is the median of the ratios of their distances.
+
+    Parameters
+    ----------
+    before, held_out : (m,) of the new images, by the model as it was, and held out of the updated one
+    """
+    return min(1.0, float(np.median(held_out / before)))
 
 
 def covariances(gaussians: PlaceGaussians) -> Array:

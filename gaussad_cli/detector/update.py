@@ -2,7 +2,7 @@
 
 A pooled model keeps the features of its images, so the new model is that of a fit to all at once, to the bit. A model
 of places keeps no image: its Gaussians are those of all images within the directions that the first training kept, and
-the held-out distances of old images are carried over (:func:`shrunk_by`).
+the held-out distances of old images are carried over (:func:`gaussad_cli.detector.places.shrunk_by`).
 """
 
 from __future__ import annotations
@@ -175,25 +175,9 @@ def update_by_places(model: Model, maps: KeptMaps, new: NewImages) -> Model:
     """Return the model of places with images added, whose maps were kept."""
     if model.places is None:
         raise ValueError("this is not a model of places")
-    fitted, old = update_places(model.places, maps), model.calibration
-    ratio = shrunk_by(new.scores, fitted.held_out)
-    share = len(new.scores) / fitted.model.n
-    typical = (1.0 - share) * ratio * model.places.typical + share * fitted.model.typical
-    calibration = calibration_of(np.concatenate([ratio * old.distances, fitted.held_out]), old.fpr)
-    return _updated(model, replace(fitted.model, typical=typical), calibration, new.hashes)
-
-
-def shrunk_by(before: Array, held_out: Array) -> float:
-    """Return by what the held-out distances of old images are multiplied when images were added, at most 1.
-
-    The more images a model has, the smaller its held-out distances. How much smaller they have become is measured on
-    the new images, which neither model has seen: it is the median of the ratios of their distances.
-
-    Parameters
-    ----------
-    before, held_out : (m,) of the new images, by the model as it was, and held out of the updated one
-    """
-    return min(1.0, float(np.median(held_out / before)))
+    updated, old = update_places(model.places, maps), model.calibration
+    calibration = calibration_of(np.concatenate([updated.shrunk * old.distances, updated.held_out]), old.fpr)
+    return _updated(model, updated.model, calibration, new.hashes)
 
 
 def _updated(

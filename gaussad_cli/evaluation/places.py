@@ -46,8 +46,10 @@ from gaussad_cli.gaussian.places import (
     fit_places,
     fit_scale,
     gather_places,
+    greatest,
     join_levels,
     smooth,
+    whole,
 )
 from gaussad_cli.parallel import HERE, Distribution, run_tasks
 
@@ -269,8 +271,8 @@ def heat_maps(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, t
 
 def fit_held_out(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, threads: int) -> MapScale:
     """Fit the scale of heat maps to the images of the fit, each as if it had been left out of it."""
-    squared = (gaussians.squared(chunk, threads) for chunk in images)
-    return fit_scale(np.concatenate([smooth(gaussians.held_out(each), sigma) for each in squared]))
+    maps = [smooth(gaussians.left_out(chunk, threads), sigma) for chunk in images]
+    return fit_scale(*(np.concatenate([of_maps(each) for each in maps]) for of_maps in (greatest, whole)))
 
 
 def measure_pixels(maps: Array, masks: Sequence[store.Mask | None], anomalous: NDArray[np.bool_]) -> dict[str, float]:

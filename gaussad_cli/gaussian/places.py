@@ -410,37 +410,43 @@ def whole(maps: Array) -> Array:
 
 @dataclass(frozen=True)
 class MapScale:
-    """How far held-out normal images are, at their greatest place and as a whole: the unit of an image's score.
+    """How far held-out normal images are, at their greatest place and as a whole: what makes the two comparable.
 
     A defect shows at a place, a wrong material or light in the whole image and nowhere in particular. The score is the
-    greater of two deviations, each 0 for the median held-out normal image and 1 for the one at :data:`FAR`; that of the
-    whole counts half, because where objects are not aligned, whole images vary more than n of them tell.
+    greatest distance of the map, or the mean distance brought to the same scale if that is greater: the medians of
+    held-out normal images fall together, and so do their quantiles :data:`FAR`, but what is beyond the median counts
+    half for the whole, because where objects are not aligned, whole images vary more than n of them tell.
 
     Attributes
     ----------
-    greatest, whole : the median, and how far the quantile :data:`FAR` lies beyond it
+    greatest, whole : the median of the maps' greatest and mean distances, and how far :data:`FAR` lies beyond it
     """
 
     greatest: tuple[float, float]
     whole: tuple[float, float]
 
-    def deviations(self, maps: Array) -> tuple[Array, Array]:
-        """Return the deviations at the greatest place, and of the whole, of heat maps (m, g, g), (m,) each."""
-        at_place = (greatest(maps) - self.greatest[0]) / self.greatest[1]
-        return at_place, WHOLE_WEIGHT * (whole(maps) - self.whole[0]) / self.whole[1]
-
     def score(self, maps: Array) -> Array:
         """Return the scores of heat maps (m, g, g), (m,)."""
-        return np.maximum(*self.deviations(maps))
+        return np.maximum(greatest(maps), self.of_whole(whole(maps)))
 
-    def distance_of(self, score: float) -> float:
-        """Return the distance that a place must have for its image to have this score."""
-        return self.greatest[0] + score * self.greatest[1]
+    def of_whole(self, means: Array) -> Array:
+        """Return the mean distances (m,) of heat maps on the scale of their greatest ones, (m,)."""
+        return np.asarray(self.greatest[0] + self.weight * (means - self.whole[0]))
+
+    @property
+    def weight(self) -> float:
+        """What a unit of mean distance beyond the median counts as."""
+        return WHOLE_WEIGHT * self.greatest[1] / self.whole[1]
+
+    def times(self, greatest: float, whole: float) -> MapScale:
+        """Return the scale of maps whose greatest and mean distances are so many times as large."""
+        (median, spread), (of_whole, spread_of_whole) = self.greatest, self.whole
+        return MapScale((greatest * median, greatest * spread), (whole * of_whole, whole * spread_of_whole))
 
 
-def fit_scale(held_out: Array) -> MapScale:
-    """Return the scale of the heat maps (n, g, g) of normal images, held out."""
-    return MapScale(_median_and_spread(greatest(held_out)), _median_and_spread(whole(held_out)))
+def fit_scale(greatest: Array, whole: Array) -> MapScale:
+    """Return the scale of held-out normal images, from the greatest and the mean distances of their maps, (n,) each."""
+    return MapScale(_median_and_spread(greatest), _median_and_spread(whole))
 
 
 def _median_and_spread(values: Array) -> tuple[float, float]:

@@ -30,6 +30,7 @@ from gaussad_cli.gaussian.places import (
     smooth,
     smoothing_matrix,
     top_mean,
+    whole,
 )
 from tests.conftest import ROOT
 from tests.gaussian.test_rows import KERNELS
@@ -373,23 +374,24 @@ def test_squared_distances_of_normal_images_follow_the_chi_square_law_where_plac
     assert stats.kstest(squared.ravel()[::7], "chi2", args=(5,)).pvalue > 0.001
 
 
-def test_the_score_is_the_greater_of_the_deviations_at_a_place_and_of_the_whole():
+def test_the_score_is_the_greatest_distance_or_that_of_the_whole_on_the_same_scale():
     generator = np.random.default_rng(0)
     normal = generator.gamma(5.0, size=(100, 4, 4))
-    scale = fit_scale(normal)
     peaks, means = normal.max(axis=(1, 2)), normal.mean(axis=(1, 2))
+    scale = fit_scale(greatest(normal), whole(normal))
     assert scale.greatest == pytest.approx((np.median(peaks), np.quantile(peaks, 0.9) - np.median(peaks)))
     spot, shifted = normal[:1].copy(), normal[:1] + 10.0
     spot[0, 2, 1] = 500.0
     maps = np.concatenate([normal, spot, shifted])
-    at_place = (maps.max(axis=(1, 2)) - np.median(peaks)) / (np.quantile(peaks, 0.9) - np.median(peaks))
-    of_whole = (maps.mean(axis=(1, 2)) - np.median(means)) / (np.quantile(means, 0.9) - np.median(means))
-    np.testing.assert_allclose(scale.score(maps), np.maximum(at_place, 0.5 * of_whole))
-    assert scale.score(maps)[100] == pytest.approx(at_place[100])
-    assert scale.score(maps)[101] == pytest.approx(0.5 * of_whole[101])
-    assert scale.distance_of(float(at_place[100])) == pytest.approx(500.0)
+    unit = (np.quantile(peaks, 0.9) - np.median(peaks)) / (np.quantile(means, 0.9) - np.median(means))
+    of_whole = np.median(peaks) + 0.5 * unit * (maps.mean(axis=(1, 2)) - np.median(means))
+    np.testing.assert_allclose(scale.score(maps), np.maximum(maps.max(axis=(1, 2)), of_whole))
+    assert scale.score(maps)[100] == 500.0
+    assert scale.score(maps)[101] == pytest.approx(of_whole[101])
+    assert of_whole[101] > maps[101].max()
+    np.testing.assert_allclose(scale.times(3.0, 3.0).score(3.0 * maps), 3.0 * scale.score(maps))
 
 
 def test_copies_of_one_image_have_a_scale_too():
-    scale = fit_scale(np.ones((5, 3, 3)))
+    scale = fit_scale(np.ones(5), np.ones(5))
     assert np.isfinite(scale.score(np.full((1, 3, 3), 2.0))).all()
