@@ -203,9 +203,10 @@ def _score_category(task: _Task) -> ScoredPlaces:
             rows = (images[:, None] * epochs + np.arange(epochs)).reshape(-1)
             moments = _gather(category, train.chunks(rows), task.threads)
             for scoring in task.scorings:
-                gaussians, sigma = _fit(category, moments, scoring, task.threads), _setting(scoring).smooth
-                maps = heat_maps(gaussians, test.chunks(np.arange(len(category.test.images))), sigma, task.threads)
-                scale = fit_held_out(gaussians, train.chunks(rows), sigma, task.threads)
+                gaussians, setting = _fit(category, moments, scoring, task.threads), _setting(scoring)
+                images_of_test = test.chunks(np.arange(len(category.test.images)))
+                maps = heat_maps(gaussians, images_of_test, setting.smooth, task.threads)
+                scale = fit_held_out(gaussians, train.chunks(rows), setting, task.threads)
                 scores = {name: of_maps(maps, scale) for name, of_maps in OF_MAPS.items()}
                 pixels = measure_pixels(maps, masks, category.anomalous) if masks else {}
                 found[scoring].append(FoldMaps(maps, scores, gaussians.basis.shape[1], gaussians.intensity, pixels))
@@ -269,9 +270,15 @@ def heat_maps(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, t
     return np.concatenate([smooth(gaussians.distances(chunk, threads), sigma) for chunk in images])
 
 
-def fit_held_out(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, threads: int) -> MapScale:
+def fit_held_out(gaussians: PlaceGaussians, images: Iterator[Maps], setting: PlaceSetting, threads: int) -> MapScale:
     """Fit the scale of heat maps to the images of the fit, each as if it had been left out of it."""
-    maps = [smooth(gaussians.left_out(chunk, threads), sigma) for chunk in images]
+
+    def left_out(chunk: Maps) -> Array:
+        if setting.target == "image":
+            return gaussians.left_out(chunk, threads)
+        return gaussians.held_out(gaussians.squared(chunk, threads))  # no other image is in a target of another kind
+
+    maps = [smooth(left_out(chunk), setting.smooth) for chunk in images]
     return fit_scale(*(np.concatenate([of_maps(each) for each in maps]) for of_maps in (greatest, whole)))
 
 
