@@ -149,7 +149,7 @@ def evaluate_places(
             problems.append(str(outcome))
             continue
         rows = assemble_places(task.category, task.levels, outcome.by_fold)
-        _save(out, task.category, rows, outcome.by_fold if keep_maps else {})
+        _save(out, task.category, rows, outcome.by_fold, keep_maps)
         done.append(rows.metrics)
         problems += [rows.warning] if rows.warning else []
         unmasked[task.category.name] = outcome.unmasked
@@ -203,9 +203,10 @@ def _score_category(task: _Task) -> ScoredPlaces:
             rows = (images[:, None] * epochs + np.arange(epochs)).reshape(-1)
             moments = _gather(category, train.chunks(rows), task.threads)
             for scoring in task.scorings:
-                gaussians, sigma = _fit(category, moments, scoring, task.threads), _setting(scoring).smooth
-                maps = heat_maps(gaussians, test.chunks(np.arange(len(category.test.images))), sigma, task.threads)
-                scale = fit_held_out(gaussians, train.chunks(rows), sigma, task.threads)
+                gaussians, setting = _fit(category, moments, scoring, task.threads), _setting(scoring)
+                images_of_test = test.chunks(np.arange(len(category.test.images)))
+                maps = heat_maps(gaussians, images_of_test, setting.smooth, task.threads)
+                scale = fit_held_out(gaussians, train.chunks(rows), setting, task.threads)
                 scores = {name: of_maps(maps, scale) for name, of_maps in OF_MAPS.items()}
                 pixels = measure_pixels(maps, masks, category.anomalous) if masks else {}
                 found[scoring].append(FoldMaps(maps, scores, gaussians.basis.shape[1], gaussians.intensity, pixels))
@@ -269,9 +270,15 @@ def heat_maps(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, t
     return np.concatenate([smooth(gaussians.distances(chunk, threads), sigma) for chunk in images])
 
 
-def fit_held_out(gaussians: PlaceGaussians, images: Iterator[Maps], sigma: float, threads: int) -> MapScale:
+def fit_held_out(gaussians: PlaceGaussians, images: Iterator[Maps], setting: PlaceSetting, threads: int) -> MapScale:
     """Fit the scale of heat maps to the images of the fit, each as if it had been left out of it."""
-    maps = [smooth(gaussians.left_out(chunk, threads), sigma) for chunk in images]
+
+    def left_out(chunk: Maps) -> Array:
+        if setting.target == "image":
+            return gaussians.left_out(chunk, threads)
+        return gaussians.held_out(gaussians.squared(chunk, threads))  # no other image is in a target of another kind
+
+    maps = [smooth(left_out(chunk), setting.smooth) for chunk in images]
     return fit_scale(*(np.concatenate([of_maps(each) for each in maps]) for of_maps in (greatest, whole)))
 
 
@@ -333,13 +340,17 @@ def assemble_places(category: OpenCategory, levels: Sequence[int], scored: ByFol
     return CategoryRows(pd.DataFrame(metrics), pd.concat(scores, ignore_index=True), warning=warning)
 
 
-def _save(out: Path, category: OpenCategory, rows: CategoryRows, with_maps: ByFold) -> None:
+def _save(out: Path, category: OpenCategory, rows: CategoryRows, by_fold: ByFold, keep_maps: bool) -> None:
+    """Write the rows, and the heat maps or, lest those of earlier rows be taken for theirs, remove them."""
     manifest = manifests.of_extraction(category, rows.metrics, _defaults())
     results.save(out, category.extraction.dataset, category.name, rows, manifest)
-    for scoring, of_folds in with_maps.items():
+    for scoring, of_folds in by_fold.items():
         row: dict[str, Any] = {**rows.metrics.iloc[0], "mode": scoring.mode, "var": scoring.var}
         names = [image.name for image in category.test.images]
-        results.save_maps(out, row, names, np.mean([fold.maps for fold in of_folds], axis=0))
+        if keep_maps:
+            results.save_maps(out, row, names, np.mean([fold.maps for fold in of_folds], axis=0))
+        else:
+            results.remove_maps(out, row)
 
 
 def _defaults() -> dict[str, Any]:
