@@ -17,6 +17,7 @@ LAYERS += ["extraction", "backbones", "datasets", "gaussian"]
 SERVE_ALL = {"errors", "files", "settings", "parallel", "lookahead"}
 _FRONTS = {"__main__.py": {"cli"}, "__init__.py": {"detector"}}  # the command, and the Python API
 PURE = {"functools", "numpy", "scipy", "gaussad_cli", "__future__", "dataclasses", "typing", "collections"}
+PURE |= {"concurrent"}  # threads, each for some of the places
 
 
 def imports(path: Path) -> set[str]:

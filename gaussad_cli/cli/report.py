@@ -14,7 +14,7 @@ def report(
     results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
     dataset: WhichDataset = None,
     data: Annotated[
-        Optional[Path], typer.Option(help="Folder of the images, for thumbnails.  [default: no images]")
+        Optional[Path], typer.Option(help="Folder of the images, for thumbnails and masks.  [default: no images]")
     ] = None,
     backbone: Annotated[
         Optional[str], typer.Option(help="Show the distances of this one in detail.  [default: the best]")
@@ -26,6 +26,7 @@ def report(
     """Write one self-contained HTML file: tables, figures, best and worst images, and what was run.
 
     It needs no network and no script, so you can send it as it is. With --data, it contains some of your images.
+    After evaluate --score places --maps, they stand beside their heat maps and masks, with curves of pixels.
 
     Example: gaussad report --data mvtec
     """

@@ -19,7 +19,8 @@ from gaussad_cli.detector.heatmaps import Deviation, Pixels, Scale, locate
 from gaussad_cli.detector.look import find_network
 from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.places import PlacesModel
-from gaussad_cli.extraction.decode import read_pixels
+from gaussad_cli.extraction.decode import read_pixels, read_squares
+from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.gaussian.moments import Array
 from gaussad_cli.gaussian.places import join_levels
@@ -33,6 +34,7 @@ class PlacesExplanation(Decided):
     ----------
     pixels : (H, W, 3) uint8 RGB, the image at its own size
     distances : (g, g), its heat map
+    whole : how far it is as a whole, on the scale of the greatest distance; the score is the greater of the two
     scale : of the heat map's colours
     deviation : where the greatest distance is
     shares : level -> share of the squared distance at the greatest place, before smoothing; see `level_shares`
@@ -41,6 +43,7 @@ class PlacesExplanation(Decided):
 
     pixels: Pixels
     distances: Array
+    whole: float
     scale: Scale
     deviation: Deviation
     shares: dict[int, float]
@@ -49,7 +52,7 @@ class PlacesExplanation(Decided):
     @property
     def deviates_as_a_whole(self) -> bool:
         """Whether the score is that of the whole image, not of its greatest place."""
-        return self.score > float(self.distances.max())
+        return self.whole > float(self.distances.max())
 
     def row(self) -> dict[str, Any]:
         """Return the numbers, JSON-able."""
@@ -57,7 +60,8 @@ class PlacesExplanation(Decided):
             **self.decision_row(),
             "place": [self.deviation.x, self.deviation.y],
             "box": list(self.deviation.box) if self.deviation.box else None,
-            "whole": self.deviates_as_a_whole,
+            "greatest": float(self.distances.max()),
+            "whole": self.whole,
             "levels": [{"level": level, "share": share} for level, share in self.shares.items()],
         }
 
@@ -87,6 +91,7 @@ class PlacesExplainer:
     places: PlacesModel
     network: LevelNetwork
     backbone: Backbone
+    remarks: Remarks = field(default_factory=Remarks)
 
     def read(self, path: Path) -> Pixels:
         """Read an image at its own size, (H, W, 3) uint8 RGB.
@@ -96,7 +101,9 @@ class PlacesExplainer:
         ImageError
             If it cannot be read.
         """
-        pixels = read_pixels(path, depth_of(self.model.backbone.preprocessing))
+        depth = depth_of(self.model.backbone.preprocessing)
+        self.remarks.tell([path], [read_squares(path, [], depth)])
+        pixels = read_pixels(path, depth)
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
     def features(self, pixels: Pixels) -> dict[int, NDArray[np.float32]]:
@@ -111,9 +118,10 @@ class PlacesExplainer:
         """Explain the score of one image."""
         features, calibration = self.features(pixels), self.model.calibration
         distances = self.places.heat_maps(features)[0]
+        whole = float(self.places.scale.of_whole(distances.mean()))
         joined = join_levels(features, distances.size)[0]
         greatest, threshold = int(distances.argmax()), float(calibration.threshold)
-        score = float(self.places.scale.score(distances[None])[0])
+        score = max(float(distances.max()), whole)
         return PlacesExplanation(
             name=name,
             score=score,
@@ -121,6 +129,7 @@ class PlacesExplainer:
             p_value=float(calibration.p_values(np.array([score]))[0]),
             pixels=pixels,
             distances=distances,
+            whole=whole,
             scale=Scale(self.places.typical, threshold),
             deviation=locate(distances, threshold, pixels.shape[:2]),
             shares=level_shares(self.places.gaussians, joined, greatest, self.places.dims),

@@ -91,7 +91,8 @@ class PlacesModel:
     def score(self, features: Mapping[int, NDArray[Any]]) -> Scores:
         """Return the scores of features, level -> (m, places * D_level)."""
         heat_maps = self.heat_maps(features)
-        return Scores(self.scale.score(heat_maps), heat_maps=heat_maps)
+        of_whole = self.scale.of_whole(whole(heat_maps))
+        return Scores(np.maximum(greatest(heat_maps), of_whole), heat_maps=heat_maps, whole=of_whole)
 
     def describe(self) -> list[tuple[str, str]]:
         """Describe the Gaussians for a person: name and text per line."""

@@ -42,7 +42,8 @@ from gaussad_cli.gaussian.thresholds import conformal_threshold
 from gaussad_cli.lookahead import Together, look_ahead
 
 FORMATS = ("csv", "json")
-_PLACE = ("x", "y", "left", "top", "right", "bottom")  # columns of a model of places, in pixels of the file
+# Columns of a model of places: the two distances of which the greater is the score, and pixels of the file.
+_PLACE = ("greatest", "whole", "x", "y", "left", "top", "right", "bottom")
 Say = Callable[[str], object]
 FAR = "far"  # in the counts
 _ENOUGH, _MOST = 5, 0.9  # images, and their share, from which on all of them are of another kind
@@ -60,6 +61,7 @@ class Prediction:
     level_scores : level -> distance; empty for a model of places
     deviation : where the file deviates most; None for a pooled model
     heat_map : (g, g) that the score is read from; None for a pooled model
+    whole : how far the whole image is, on the scale of the heat map's greatest distance; None for a pooled model
     """
 
     path: Path
@@ -70,6 +72,7 @@ class Prediction:
     error: str
     deviation: Deviation | None = None
     heat_map: Array | None = field(default=None, compare=False, repr=False)
+    whole: float | None = None
 
 
 def _say_nothing(_: str) -> None:
@@ -266,11 +269,11 @@ def _prediction(image: ImageFeatures, scores: Scores, row: int, p_value: float, 
     score = float(scores.total[row])
     decision = NORMAL if score <= threshold else ANOMALOUS  # a NaN score counts as anomalous
     levels = {level: float(values[row]) for level, values in scores.by_level.items()}
-    if scores.heat_maps is None:
+    if scores.heat_maps is None or scores.whole is None:
         return Prediction(image.path, decision, score, p_value, levels, "")
     heat_map = scores.heat_maps[row]
     deviation = locate(heat_map, threshold, image.shape)
-    return Prediction(image.path, decision, score, p_value, levels, "", deviation, heat_map)
+    return Prediction(image.path, decision, score, p_value, levels, "", deviation, heat_map, float(scores.whole[row]))
 
 
 # --- which files ---
@@ -443,7 +446,7 @@ class PredictionOutput:
             "decision": prediction.decision,
             "score": prediction.score,
             "p_value": prediction.p_value,
-            **(_place(prediction.deviation) if has_places else {}),
+            **(_place(prediction) if has_places else {}),
             **{f"level_{level}": prediction.level_scores.get(level) for level in levels},
             "error": prediction.error or None,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -461,12 +464,14 @@ class PredictionOutput:
         self.write(f"{row}\n")
 
 
-def _place(deviation: Deviation | None) -> dict[str, int | None]:
-    """Return the values of the columns about the place that deviates most."""
-    if deviation is None:
+def _place(prediction: Prediction) -> dict[str, float | None]:
+    """Return the values of the columns of a model of places."""
+    deviation, heat_map = prediction.deviation, prediction.heat_map
+    if deviation is None or heat_map is None:
         return dict.fromkeys(_PLACE)
     box = deviation.box or (None,) * 4
-    return dict(zip(_PLACE, (deviation.x, deviation.y, *box), strict=True))
+    values = float(heat_map.max()), prediction.whole, deviation.x, deviation.y, *box
+    return dict(zip(_PLACE, values, strict=True))
 
 
 def copy_file(folder: Path, prediction: Prediction, root: Path | None) -> None:

@@ -16,8 +16,10 @@ class Scores:
     total : (m,) float64, the score that is compared with the threshold
     by_level : level -> (m,) distances whose mean is the score; empty for a model of places
     heat_maps : (m, g, g) float64 that the scores are read from; None for a pooled model
+    whole : (m,) how far the images are as a whole, on the scale of the greatest values of the maps
     """
 
     total: Array
     by_level: dict[int, Array] = field(default_factory=dict)
     heat_maps: Array | None = None
+    whole: Array | None = None

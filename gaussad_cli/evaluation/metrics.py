@@ -74,8 +74,25 @@ def max_f1(distance: Array, anomalous: NDArray[np.bool_]) -> float:
     """
     if _is_undefined(distance, anomalous):
         return float("nan")
+    return float(_f1(distance, anomalous).max())
+
+
+def max_f1_threshold(distance: Array, anomalous: NDArray[np.bool_]) -> float:
+    """Return the threshold of the greatest F1; the greatest one if there are several.
+
+    It lies halfway between the smallest distance that counts as found and the next smaller one, if there is one.
+    Parameters and NaN as in :func:`auroc`.
+    """
+    if _is_undefined(distance, anomalous):
+        return float("nan")
+    best = int(np.argmax(_f1(distance, anomalous)))
+    return float(np.unique(distance)[::-1][best : best + 2].mean())
+
+
+def _f1(distance: Array, anomalous: NDArray[np.bool_]) -> Array:
+    """Return F1 at each distinct distance, greatest first."""
     true, false = _counts_beyond(distance, anomalous)
-    return float((2 * true / (true + false + true[-1])).max())
+    return np.asarray(2 * true / (true + false + true[-1]))
 
 
 def fpr_at_tpr(distance: Array, anomalous: NDArray[np.bool_], tpr: float) -> float:

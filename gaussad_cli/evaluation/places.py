@@ -149,7 +149,7 @@ def evaluate_places(
             problems.append(str(outcome))
             continue
         rows = assemble_places(task.category, task.levels, outcome.by_fold)
-        _save(out, task.category, rows, outcome.by_fold if keep_maps else {})
+        _save(out, task.category, rows, outcome.by_fold, keep_maps)
         done.append(rows.metrics)
         problems += [rows.warning] if rows.warning else []
         unmasked[task.category.name] = outcome.unmasked
@@ -340,13 +340,17 @@ def assemble_places(category: OpenCategory, levels: Sequence[int], scored: ByFol
     return CategoryRows(pd.DataFrame(metrics), pd.concat(scores, ignore_index=True), warning=warning)
 
 
-def _save(out: Path, category: OpenCategory, rows: CategoryRows, with_maps: ByFold) -> None:
+def _save(out: Path, category: OpenCategory, rows: CategoryRows, by_fold: ByFold, keep_maps: bool) -> None:
+    """Write the rows, and the heat maps or, lest those of earlier rows be taken for theirs, remove them."""
     manifest = manifests.of_extraction(category, rows.metrics, _defaults())
     results.save(out, category.extraction.dataset, category.name, rows, manifest)
-    for scoring, of_folds in with_maps.items():
+    for scoring, of_folds in by_fold.items():
         row: dict[str, Any] = {**rows.metrics.iloc[0], "mode": scoring.mode, "var": scoring.var}
         names = [image.name for image in category.test.images]
-        results.save_maps(out, row, names, np.mean([fold.maps for fold in of_folds], axis=0))
+        if keep_maps:
+            results.save_maps(out, row, names, np.mean([fold.maps for fold in of_folds], axis=0))
+        else:
+            results.remove_maps(out, row)
 
 
 def _defaults() -> dict[str, Any]:

@@ -24,8 +24,8 @@ from gaussad_cli.datasets.index import SPLITS, check_holds, find_categories
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import manifests
 from gaussad_cli.evaluation.rows import JOINT, NETWORK, SUM, CategoryRows
-from gaussad_cli.extraction.store import write_arrays
-from gaussad_cli.files import fit_name, is_name, locked, sha256_of, write_whole
+from gaussad_cli.extraction.store import read_arrays, write_arrays
+from gaussad_cli.files import fit_name, is_name, locked, sha256_of, write_whole, writing
 from gaussad_cli.gaussian.thresholds import SIGMAS
 
 EXTRACTION = ["backbone", "weights", "padding", "epochs", "key"]  # identifies an extraction
@@ -115,6 +115,31 @@ def save_maps(results: Path, row: Mapping[str, object], names: Sequence[str], ma
     """
     half = np.clip(maps, 0.0, np.finfo(np.float16).max).astype(np.float16)
     write_arrays(maps_path(results, row), {"names": np.array(names), "maps": half})
+
+
+def read_maps(results: Path, row: Mapping[str, object]) -> dict[str, NDArray[np.float32]] | None:
+    """Read the heat maps that a row of the metrics belongs to, (g, g) by the image's name; None if there is no file.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    path = maps_path(results, row)
+    if not path.is_file():
+        return None
+    arrays = read_arrays(path) or {}
+    names, maps = (arrays.get(name, np.empty(0)) for name in ("names", "maps"))
+    if names.shape != maps.shape[:1] or maps.ndim != 3 or maps.dtype != np.float16:
+        raise UserError(f"{path} is damaged. Move it away and run gaussad evaluate --score places --maps again.")
+    return dict(zip(map(str, names), maps.astype(np.float32), strict=True))
+
+
+def remove_maps(results: Path, row: Mapping[str, object]) -> None:
+    """Remove the heat maps of a row of the metrics, if there are any. Raises UserError if they cannot be removed."""
+    path = maps_path(results, row)
+    with writing(path):
+        path.unlink(missing_ok=True)
 
 
 def maps_path(results: Path, row: Mapping[str, object]) -> Path:

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation import results
 from gaussad_cli.evaluation.calibration import ALL_CATEGORIES, per_category
 from gaussad_cli.evaluation.rows import SUM
 from gaussad_cli.evaluation.scorings import MAHALANOBIS, Scoring
-from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.report import figures
 from gaussad_cli.report.figures import Panel
+from gaussad_cli.report.places import PlacesContent, gather_places
+from gaussad_cli.report.places_settings import find_places
+from gaussad_cli.report.thumbnails import Example, thumbnail
 from gaussad_cli.tables.cells import VARIANT, CellSource, TableCell, Variant, measure, short_name, variants_of
 
 BEST_LEVEL = "7"  # of an EfficientNet, by the paper's Table I
@@ -57,15 +57,6 @@ class ShownNetwork:
 
 
 @dataclass(frozen=True)
-class Example:
-    """A test image with its distance; `picture` is a `data:` URL, or empty."""
-
-    name: str
-    distance: float
-    picture: str
-
-
-@dataclass(frozen=True)
 class Content:
     """All that the page shows.
 
@@ -73,7 +64,8 @@ class Content:
     ----------
     categories : those that any network was evaluated on
     shared : those that all networks share; None if all were evaluated on the same categories
-    lead : the network shown in detail
+    lead : the network shown in detail; None if there are no distances of averaged features, only of places
+    places : the section on places; None if none were evaluated
     examples : by category and kind
     missing : categories that the folder of images does not hold
     """
@@ -82,7 +74,8 @@ class Content:
     categories: list[str]
     shared: tuple[str, ...] | None
     networks: list[ShownNetwork]
-    lead: ShownNetwork
+    lead: ShownNetwork | None
+    places: PlacesContent | None
     levels: list[Panel]
     sweeps: list[Panel]
     rocs: list[Panel]
@@ -90,6 +83,12 @@ class Content:
     calibrations: list[Panel]
     examples: dict[str, dict[str, list[Example]]]
     missing: list[str]
+
+    @property
+    def all_examples(self) -> list[Example]:
+        """The examples of all sections."""
+        averaged = [example for kinds in self.examples.values() for kind in kinds.values() for example in kind]
+        return [*averaged, *(self.places.examples if self.places else ())]
 
 
 def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path | None, lead: str | None) -> Content:
@@ -105,22 +104,25 @@ def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path
     Raises
     ------
     UserError
-        If the Mahalanobis distance was not evaluated for that backbone, or for any, if a file is damaged, or if the
-        folder of images holds none of the categories.
+        If neither the Mahalanobis distance nor places were evaluated for that backbone, or for any, if a file is
+        damaged, or if the folder of images holds none of the categories.
     """
-    networks = find_networks(metrics)
+    networks, settings = find_networks(metrics), find_places(metrics)
     chosen = next((network for network in networks if lead in (None, network.variant.backbone)), None)
-    if chosen is None:
+    if chosen is None and not any(lead in (None, places.source.variant.backbone) for places in settings):
         raise UserError(
             f"no Mahalanobis distance{f' by {lead}' if lead else ''} is in {results_folder / dataset}. "
             "Run first: gaussad evaluate --backbone NAME"
         )
+    chosen = chosen or next(iter(networks), None)
     categories = sorted({name for network in networks for name in network.categories})
-    missing = [name for name in categories if data is not None and not (data / name).is_dir()]
-    if missing == categories:
-        raise UserError(f"{data} holds none of the categories: {', '.join(categories)}. Give their folder with --data.")
+    known = sorted({*categories, *(name for places in settings for name in places.categories)})
+    missing = [name for name in known if data is not None and not (data / name).is_dir()]
+    if missing == known:
+        raise UserError(f"{data} holds none of the categories: {', '.join(known)}. Give their folder with --data.")
     by_category = {
-        name: next(network for network in (chosen, *networks) if name in network.categories) for name in categories
+        name: next(network for network in (chosen, *networks) if network and name in network.categories)
+        for name in categories
     }
     bar = tqdm(categories, desc="report", unit="category", disable=None, dynamic_ncols=True)
     scores = {name: _gaussian_rows(results.read_scores(results_folder, dataset, name)) for name in bar}
@@ -135,6 +137,7 @@ def gather(results_folder: Path, dataset: str, metrics: pd.DataFrame, data: Path
         _shared(networks),
         networks,
         chosen,
+        gather_places(results_folder, metrics, settings, data, lead),
         _level_panels(metrics, networks[:_MOST_NETWORKS]),
         _sweep_panels(results.read_sweeps(results_folder, dataset), metrics, by_category, titles),
         _roc_panels(scores, networks[:_MOST_NETWORKS]),
@@ -232,11 +235,14 @@ def _histogram_panels(
 
 
 def _calibration_panels(
-    thresholds: pd.DataFrame, lead: ShownNetwork, by_category: Mapping[str, ShownNetwork], titles: Mapping[str, str]
+    thresholds: pd.DataFrame,
+    lead: ShownNetwork | None,
+    by_category: Mapping[str, ShownNetwork],
+    titles: Mapping[str, str],
 ) -> list[Panel]:
     """Draw every category by the network that it is shown by, and the lead's rates over all of its categories."""
     panels: list[Panel] = []
-    for network in dict.fromkeys([lead, *by_category.values()]):
+    for network in dict.fromkeys([*([lead] if lead else ()), *by_category.values()]):
         names = [name for name, shown_by in by_category.items() if shown_by is network]
         names += [ALL_CATEGORIES] if network is lead else []
         rows = network.select(thresholds)
@@ -265,23 +271,3 @@ def _examples(rows: pd.DataFrame, data: Path | None, category: str) -> dict[str,
         for kind, images in kinds.items()
         if len(images)
     }
-
-
-PIXELS = 144
-_QUALITY = 80
-
-
-def thumbnail(data: Path, name: Path) -> str:
-    """Return a small square JPEG of an image file as a `data:` URL.
-
-    The string is empty if the file cannot be read, or if its name, which a results file may have got from anywhere,
-    leads out of the folder.
-    """
-    if name.is_absolute() or name.drive or ".." in name.parts:
-        return ""
-    try:
-        pixels = read_squares(data / name, [PIXELS]).by_size[PIXELS]
-    except ImageError:
-        return ""
-    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg.tobytes()).decode()}"

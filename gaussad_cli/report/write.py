@@ -37,7 +37,7 @@ def write_report(results: Path, dataset: str | None, data: Path | None, backbone
     if data is not None and not data.is_dir():
         raise UserError(f"no such folder: {data}. Give the folder that holds the categories with --data.")
     content = gather(results, name, metrics, data, backbone)
-    examples = [example for kinds in content.examples.values() for shown in kinds.values() for example in shown]
+    examples = content.all_examples
     if data is not None and examples and not any(example.picture for example in examples):
         raise UserError(
             f"none of the images that the page shows can be read in {data}, such as {examples[0].name} of "

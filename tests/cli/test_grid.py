@@ -106,3 +106,16 @@ def test_real_masks_are_read_from_the_cache_as_from_the_files(gaussad, mvtec, tm
         path = mvtec / "screw/ground_truth" / label / f"{Path(name).stem}_mask.png"
         expected = np.asarray(Image.open(path)) > 127 if label != "good" else np.zeros(mask.shape)
         np.testing.assert_array_equal(mask, expected)
+
+
+def test_heat_maps_never_outlive_the_rows_that_they_belong_to(gaussad, tiny, extract_once):
+    extract_once(tiny, *LITE0, *LID, "--grid", "4", "--levels", "3")
+    evaluate = ("evaluate", *LITE0, "--score", "places", "--mode", "all")
+    maps = Path("results/tiny/maps")
+    for options, kept in (("--maps",), 1), ((), 0):
+        done = gaussad(*evaluate, *options)
+        assert done.code == 0, done.err
+        assert len(list(maps.iterdir())) == kept
+        page = gaussad("report", "--data", tiny)
+        assert page.code == 0, page.err
+        assert ("No heat maps of lid were kept" in Path(page.out.strip()).read_text("utf-8")) == (kept == 0)

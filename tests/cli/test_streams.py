@@ -13,7 +13,8 @@ import pytest
 from gaussad_cli.detector.container import read_model
 from tests.conftest import ROOT, assert_user_error, write_image
 
-SOME = ("--pooled", "--backbone", "efficientnet-lite0", "--levels", "2")
+LEVEL = ("--backbone", "efficientnet-lite0", "--levels", "2")
+SOME = ("--pooled", *LEVEL)
 ODD = b"caf\xe9 \x1b[31m\xe6\xa4\x9c\r.png"  # not UTF-8, and what terminals obey
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell, and names of any bytes")
 
@@ -125,7 +126,7 @@ def test_a_stream_that_is_closed_and_needed_is_one_line(trained, arguments, redi
 
 @posix
 def test_two_processes_work_without_any_standard_stream(gaussad, extract_once, tiny):
-    extract_once(tiny, *SOME)
-    done = process("evaluate", *SOME, "--jobs", "2", redirection="<&- >/dev/null 2>&-")
+    extract_once(tiny, *LEVEL)
+    done = process("evaluate", *LEVEL, "--jobs", "2", redirection="<&- >/dev/null 2>&-")
     assert done.returncode == 0
     assert Path("results/tiny/metrics.csv").exists()

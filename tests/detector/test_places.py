@@ -192,7 +192,7 @@ def test_one_update_or_several_equal_training_on_all(steps):
     np.testing.assert_allclose(model.gaussians.mean, whole.model.gaussians.mean, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(model.heat_maps(asked), whole.model.heat_maps(asked), rtol=0.01)
     last = len(images[30:]) // steps
-    np.testing.assert_allclose(fitted.held_out, whole.held_out[-last:], rtol=0.01)
+    np.testing.assert_allclose(fitted.held_out, whole.held_out[-last:], rtol=0.05)  # the scale is carried over
 
 
 def test_an_update_keeps_the_rest_of_the_model(tmp_path):
@@ -244,16 +244,17 @@ def test_updates_of_a_real_category_come_close_to_training_on_all(mvtec, tmp_pat
 # --- predictions ---
 
 
-def test_the_mask_at_the_threshold_is_empty_exactly_for_normal_images(tmp_path):
+def test_an_image_with_a_place_beyond_the_threshold_is_anomalous_and_one_without_only_as_a_whole(tmp_path):
     model = tiny_places_model()
     paths = write_pictures(tmp_path, np.concatenate([pictures(9, seed=4), pictures(4, seed=5) // 3]))
     seen = [image for batch in look(open_tiny_network(grid=GRID), paths) for image in batch]
     predictions = predict(model, seen, model.calibration.threshold)
     assert {prediction.decision for prediction in predictions} == {"normal", "anomalous"}
     for prediction in predictions:
-        is_beyond = prediction.heat_map > model.calibration.threshold
-        assert prediction.score == prediction.heat_map.max()
-        assert is_beyond.any() == (prediction.decision == "anomalous") == (prediction.deviation.box is not None)
+        greatest, threshold = prediction.heat_map.max(), model.calibration.threshold
+        assert prediction.score == max(greatest, prediction.whole)
+        assert (greatest > threshold) == (prediction.deviation.box is not None)
+        assert (prediction.decision == "anomalous") == (greatest > threshold or prediction.whole > threshold)
 
 
 def test_a_planted_defect_is_found_where_it_is(tmp_path):
@@ -296,9 +297,10 @@ def test_a_default_detector_from_training_to_update(gaussad, tmp_path):
     assert "6 x 6 places of levels 3-6" in done.err
     assert "mode npca 0.1: 256 features" in gaussad("info", "m.gaussad").out
     rows = gaussad("predict", "m.gaussad", "bad").out.splitlines()
-    assert rows[0] == "path,decision,score,p_value,x,y,left,top,right,bottom,error,time"
+    assert rows[0] == "path,decision,score,p_value,greatest,whole,x,y,left,top,right,bottom,error,time"
     assert [row.split(",")[1] for row in rows[1:]] == ["anomalous"] * 3
-    x, y, left, top, right, bottom = map(int, rows[1].split(",")[4:10])
+    greatest, whole, x, y, left, top, right, bottom = map(float, rows[1].split(",")[4:12])
+    assert float(rows[1].split(",")[2]) == max(greatest, whole)
     assert 0 <= left <= x < right <= 60
     assert 0 <= top <= y < bottom <= 40
     write_pictures(tmp_path / "more", pictures(5, seed=7, height=40, width=60))
@@ -307,7 +309,7 @@ def test_a_default_detector_from_training_to_update(gaussad, tmp_path):
     detector = ImageDetector.load("m.gaussad")
     maps = detector.heat_maps("bad")
     assert maps.shape == (3, 6, 6)
-    np.testing.assert_array_equal(maps.max(axis=(1, 2)), detector.score("bad"))
+    np.testing.assert_array_equal(detector.model.places.scale.score(maps), detector.score("bad"))
 
 
 def test_maps_explain_and_export_through_the_command_line(gaussad, tmp_path):
@@ -318,7 +320,7 @@ def test_maps_explain_and_export_through_the_command_line(gaussad, tmp_path):
     assert done.code == 0, done.err
     row = json.loads(done.out.splitlines()[0])
     assert len(list(Path("maps").iterdir())) == 6
-    assert np.load("maps/000.png.npy").max() == pytest.approx(row["score"], rel=1e-6)
+    assert np.load("maps/000.png.npy").max() == pytest.approx(row["greatest"], rel=1e-6)
     assert_user_error(gaussad("predict", "m.gaussad", "bad", "--maps", "bad/maps"), "--maps bad/maps", "Choose another")
     explained = gaussad("explain", "m.gaussad", "bad/000.png", "--json")
     assert explained.code == 0, explained.err

@@ -4,7 +4,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
-from gaussad_cli.evaluation.metrics import auroc, average_precision, exceedance, fpr_at_tpr, image_metrics, max_f1
+from gaussad_cli.evaluation.metrics import (
+    auroc,
+    average_precision,
+    exceedance,
+    fpr_at_tpr,
+    image_metrics,
+    max_f1,
+    max_f1_threshold,
+)
 
 TIES = st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, 1e-30, 7.0, 1e30]), st.booleans()), min_size=2, max_size=60)
 FEW_TIES = st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=2, max_size=60)
@@ -55,6 +63,20 @@ def test_the_greatest_f1_is_that_of_scikit_learns_curve(pairs):
     found = recall > 0
     f1 = 2 * precision[found] * recall[found] / (precision[found] + recall[found])
     assert max_f1(distance, anomalous) == pytest.approx(f1.max(), rel=1e-12)
+
+
+@given(TIES | FEW_TIES)
+def test_images_beyond_the_threshold_of_the_greatest_f1_have_it(pairs):
+    distance, anomalous = both_classes(pairs)
+    found = distance >= max_f1_threshold(distance, anomalous)
+    assert 2 * (found & anomalous).sum() / (found.sum() + anomalous.sum()) == max_f1(distance, anomalous)
+
+
+def test_the_threshold_of_the_greatest_f1_lies_halfway_between_images():
+    distance = np.array([9.0, 7.0, 4.0, 1.0])
+    assert max_f1_threshold(distance, distance > 5) == 5.5
+    assert max_f1_threshold(distance, distance != 4) == 1.0  # everything is found: there is no smaller distance
+    assert np.isnan(max_f1_threshold(distance, distance > 0))
 
 
 @given(TIES | FEW_TIES, st.sampled_from([0.05, 0.5, 0.95, 1.0]))

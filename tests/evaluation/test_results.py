@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -227,3 +228,28 @@ def test_any_other_columns_are_refused(tmp_path, columns):
     pd.read_csv(path, dtype=str, keep_default_na=False).reindex(columns=columns).to_csv(path, index=False)
     with pytest.raises(UserError, match="does not have the columns"):
         results.read_metrics(tmp_path, None)
+
+
+MAPS_ROW = {**KEY, "key": "k", "level": "joint:3-6", "mode": "npca rho=0.3", "var": 0.01}
+
+
+def test_heat_maps_are_read_as_they_were_written_up_to_half_precision(tmp_path):
+    maps = np.random.default_rng(0).gamma(4.0, 5.0, (3, 4, 4))
+    names = ["test/good/0.png", "test/dent/é.png", "test/dent/1.png"]
+    assert results.read_maps(tmp_path, MAPS_ROW) is None
+    results.save_maps(tmp_path, MAPS_ROW, names, maps)
+    read = results.read_maps(tmp_path, MAPS_ROW)
+    assert list(read) == names
+    np.testing.assert_allclose(np.stack(list(read.values())), maps, rtol=2**-11)
+    assert results.read_maps(tmp_path, {**MAPS_ROW, "category": "knob"}) is None
+    results.remove_maps(tmp_path, MAPS_ROW)
+    assert results.read_maps(tmp_path, MAPS_ROW) is None
+    results.remove_maps(tmp_path, MAPS_ROW)
+
+
+def test_damaged_heat_maps_are_refused(tmp_path):
+    results.save_maps(tmp_path, MAPS_ROW, ["test/good/0.png"], np.ones((1, 4, 4)))
+    path = results.maps_path(tmp_path, MAPS_ROW)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"joint-3-6-npca-rho=0.3-0.01\.npz is damaged"):
+        results.read_maps(tmp_path, MAPS_ROW)
