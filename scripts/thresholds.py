@@ -5,24 +5,30 @@ level and mode: the mean over the splits of the achieved rates, the share of def
 the wanted rate lies in the exact 95 % binomial interval of the achieved one. That interval counts every image once,
 although it is asked in half of the splits: asking again adds little.
 
+An extraction with a grid is asked for the detector on places, which joins the levels and has but one mode.
+
 Usage: python scripts/thresholds.py cache/DATASET/BACKBONE/KEY --levels 7 --levels 9 --levels 1-9 [--splits 20]
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from gaussad_cli.backbones.registry import parse_levels
+from gaussad_cli.detector.kept_maps import CHUNK, KeptMaps
 from gaussad_cli.detector.model import calibrate, combine, fit_levels
+from gaussad_cli.detector.places import score_maps, train_places
 from gaussad_cli.evaluation.metrics import binomial_interval
 from gaussad_cli.extraction.store import Features, read_features, read_manifest
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from gaussad_cli.gaussian.moments import Array
+from gaussad_cli.gaussian.places import Maps, join_levels
 from gaussad_cli.gaussian.thresholds import conformal_threshold
 
 MODES = (NO_COMPRESSION, Compression("pca", 0.99), Compression("npca", 0.01))
@@ -48,6 +54,49 @@ def measure(
     return fpr, tpr
 
 
+def measure_places(
+    good: Mapping[int, Features], bad: Mapping[int, Features], grid: int, splits: int
+) -> tuple[Array, Array]:
+    """Return what :func:`measure` does, of features of places, level -> (n, grid * grid * C)."""
+    rng, n = np.random.default_rng(0), len(next(iter(good.values())))
+    fpr, tpr = np.empty((splits, len(RATES))), np.empty((splits, len(RATES)))
+    for split in range(splits):
+        order = rng.permutation(n)
+        train, ask = order[: n // 2], order[n // 2 :]
+        maps = KeptMaps(io.BytesIO(), grid**2)
+        for i in train:
+            maps.append({level: rows[i] for level, rows in good.items()})
+        fitted = train_places(maps, len(train), None)
+        thresholds = np.append(conformal_threshold(fitted.held_out, np.maximum(RATES, 1 / (len(train) + 1))), [])
+        for rates, rows in (
+            (fpr, {level: of_level[ask] for level, of_level in good.items()}),
+            (tpr, bad),
+        ):
+            scores = score_maps(fitted.model, chunks(rows, grid))
+            rates[split] = (scores[:, None] > thresholds).mean(axis=0)
+    return fpr, tpr
+
+
+def chunks(features: Mapping[int, Features], grid: int) -> Iterator[Maps]:
+    """Yield joined maps, some images at a time."""
+    n = len(next(iter(features.values())))
+    for start in range(0, n, CHUNK):
+        yield join_levels({level: rows[start : start + CHUNK] for level, rows in features.items()}, grid**2)
+
+
+def describe(fpr: Array, tpr: Array, n: int) -> str:
+    """Return the wanted and achieved rates in one line."""
+    said = []
+    for column, rate in enumerate(np.maximum(RATES, 1 / (n // 2 + 1))):
+        low, high = binomial_interval(round(fpr[:, column].mean() * n), n)
+        mark = "" if low <= rate <= high else " OUTSIDE"
+        said.append(
+            f"{100 * rate:4.1f}: {100 * fpr[:, column].mean():4.1f} ({100 * low:.1f}-{100 * high:.1f})"
+            f"{mark}, {100 * tpr[:, column].mean():5.1f}"
+        )
+    return ";  ".join(said)
+
+
 def read(folder: Path, split: str, levels: Sequence[int]) -> tuple[dict[int, Features], list[str]]:
     """Return a split's features, level -> (n, D), and the labels of its images."""
     manifest = read_manifest(folder / split)
@@ -69,20 +118,15 @@ def main() -> None:
             good, _ = read(folder, "train", levels)
             test, labels = read(folder, "test", levels)
             bad = {level: rows[np.array(labels) != "good"] for level, rows in test.items()}
-            n = len(next(iter(good.values())))
+            n, grid = len(next(iter(good.values()))), read_manifest(folder / "train").recipe.grid
+            if grid:
+                fpr, tpr = measure_places(good, bad, grid, options.splits)
+                print(f"{folder.name:12} {text:7} {'places':12} {describe(fpr, tpr, n)}", flush=True)
+                continue
             for mode in MODES:
                 with threadpool_limits(1, user_api="blas"):
                     fpr, tpr = measure(good, bad, mode, options.splits)
-                said = []
-                for column, rate in enumerate(np.maximum(RATES, 1 / (n // 2 + 1))):
-                    low, high = binomial_interval(round(fpr[:, column].mean() * n), n)
-                    mark = "" if low <= rate <= high else " OUTSIDE"
-                    said.append(
-                        f"{100 * rate:4.1f}: {100 * fpr[:, column].mean():4.1f} ({100 * low:.1f}-{100 * high:.1f})"
-                        f"{mark}, {100 * tpr[:, column].mean():5.1f}"
-                    )
-                name = mode.mode if mode.var is None else f"{mode.mode} {mode.var:g}"
-                print(f"{folder.name:12} {text:7} {name:12} {';  '.join(said)}", flush=True)
+                print(f"{folder.name:12} {text:7} {mode!s:12} {describe(fpr, tpr, n)}", flush=True)
 
 
 if __name__ == "__main__":
