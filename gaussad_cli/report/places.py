@@ -222,8 +222,8 @@ def _scale(measured: _Measured) -> Scale | None:
 def normal_scale(maps: NDArray[np.float32]) -> Scale | None:
     """Return the scale of the colours, fixed by the heat maps (m, g, g) of normal images; None if they hold a NaN.
 
-    The scale begins at the median of the images' medians. The outline is at the smallest of their greatest distances that
-    at least 95 % of them do not exceed.
+    The scale begins at the median of the images' medians. The outline is at the smallest of their greatest distances
+    that at least 95 % of them do not exceed.
     """
     if np.isnan(maps).any():
         return None
