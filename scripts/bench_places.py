@@ -18,6 +18,9 @@ which it scores a single image, for anomalib, imports, building the network and,
 weights. The image's score is each tool's own. AUROCs are scikit-learn's, pixels at the mask's resolution. Times, memory
 and size are the best of --repeats, AUROCs those of the last. Runs on Linux and macOS.
 
+The machine must be quiet: beside other programs, torch's threads wait for each other, and PaDiM took from 2 to
+80 times as long to predict with two threads as with one (OMP_NUM_THREADS=1; 6 images, load 6, two cores).
+
     python scripts/bench_places.py --anomalib DIR/bin/python [--data DIR] [--categories screw] [--methods gaussad ...]
         [--images 12 6] [--repeats 1] [--json FILE]
 """
