@@ -113,7 +113,7 @@ def predict(model: Any, options: argparse.Namespace) -> dict[str, Any]:
 def write_maps(folder: Path, names: Sequence[Path], maps: NDArray[np.float32]) -> None:
     """Write maps (n, H, W) below a folder, one .npy file by the name of each image."""
     for name, values in zip(names, maps, strict=True):
-        path = (folder / name).with_suffix(".npy")
+        path = folder / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, values)
 

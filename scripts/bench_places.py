@@ -204,7 +204,7 @@ def link(source: Path, target: Path) -> None:
 
 def read_map(maps: Path, name: str) -> NDArray[np.float32]:
     """Return the map (h, w) of a test image, such as ``scratch/003.png``, from the folder that a method wrote."""
-    return np.asarray(np.load((maps / name).with_suffix(".npy")), dtype=np.float32)
+    return np.asarray(np.load(maps / f"{name}.npy"), dtype=np.float32)
 
 
 # --- anomalib ---
