@@ -101,7 +101,13 @@ def test_comparators_are_fitted_to_all_epochs_of_a_folds_images(gaussad, mvtec, 
     ("options", "fragments"),
     [
         (("--score", "svm"), ("unknown score 'svm'", "Did you mean ocsvm?")),
-        (("--score", "knn", "--mode", "pca"), ("--mode pca goes with --score mahalanobis or ocsvm, not with knn",)),
+        (
+            ("--score", "knn", "--mode", "pca"),
+            (
+                "--mode pca goes with --score mahalanobis or ocsvm or places",
+                "not with knn",
+            ),
+        ),
         (("--k", 5), ("--k 5 goes with --score knn, not with mahalanobis",)),
         (("--score", "gmm", "--k", 5), ("--k 5 goes with --score knn",)),
         (("--score", "gmm", "--covariance", "full"), ("unknown --covariance 'full'", "shared, own")),
