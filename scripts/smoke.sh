@@ -13,6 +13,10 @@ cd "$work" # nothing of the source tree is in reach
 "$work/venv/bin/gaussad" demo | tee demo.txt
 "$work/venv/bin/gaussad" evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 \
     --cache gaussad-demo/cache --out gaussad-demo/results | tee evaluation.txt
+# A detector as an engineer trains one: no backbone is named, and nothing is downloaded.
+images=gaussad-demo/data/textile
+"$work/venv/bin/gaussad" train --normal "$images/train/good" --out textile.gaussad --fpr 0.05
+"$work/venv/bin/gaussad" predict textile.gaussad "$images/test/global" > predicted.csv
 
 # 8 scorings x (9 levels + sum) x 5 folds, and their header
 rows=$(wc -l < gaussad-demo/results/demo/metrics.csv)
@@ -20,5 +24,7 @@ test "$rows" -eq 401 || { echo "smoke: $rows lines in metrics.csv, not 401"; exi
 for part in "Table I\." "Table III\." "gaussad-demo/results/demo/metrics.csv" "Next, on your own images"; do
     grep -q "$part" demo.txt || { echo "smoke: the demo did not print $part"; exit 1; }
 done
+anomalous=$(grep -c ',anomalous,' predicted.csv || true)
+test "$anomalous" -ge 15 || { echo "smoke: $anomalous of 100 anomalous textiles found"; exit 1; }
 grep -q '^sum ' evaluation.txt || { echo "smoke: evaluate printed no sum"; exit 1; }
 echo "smoke: passed"
