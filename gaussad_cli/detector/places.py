@@ -92,7 +92,7 @@ class PlacesModel:
         """Return the scores of features, level -> (m, places * D_level)."""
         heat_maps = self.heat_maps(features)
         of_whole = self.scale.of_whole(whole(heat_maps))
-        return Scores(np.maximum(greatest(heat_maps), of_whole), heat_maps=heat_maps, whole=of_whole)
+        return Scores(self.scale.score(heat_maps), heat_maps=heat_maps, whole=of_whole)
 
     def describe(self) -> list[tuple[str, str]]:
         """Describe the Gaussians for a person: name and text per line."""
@@ -142,7 +142,7 @@ def train_places(maps: KeptMaps, n: int, compression: Compression | None) -> Fit
     held_out = _summarise(map(model.held_out_heat_maps_of, maps.read(0, n)))
     scale = fit_scale(held_out.greatest, held_out.whole)
     typical = float(np.median(held_out.median))
-    return FittedPlaces(replace(model, typical=typical, scale=scale), _score(scale, held_out))
+    return FittedPlaces(replace(model, typical=typical, scale=scale), scale.combine(held_out.greatest, held_out.whole))
 
 
 def score_maps(model: PlacesModel, maps: Iterable[Maps]) -> Array:
@@ -154,10 +154,6 @@ def _summarise(heat_maps: Iterable[Array]) -> Distances:
     """Summarise heat maps (m, g, g) that come in chunks."""
     rows = [(greatest(chunk), whole(chunk), np.median(chunk, axis=(1, 2))) for chunk in heat_maps]
     return Distances(*(np.concatenate(column) for column in zip(*rows, strict=True)))
-
-
-def _score(scale: MapScale, distances: Distances) -> Array:
-    return np.maximum(distances.greatest, scale.of_whole(distances.whole))
 
 
 def _check_variance(moments: PlaceMoments) -> None:
@@ -223,7 +219,8 @@ def _rescale(model: PlacesModel, updated: PlacesModel, maps: KeptMaps) -> Update
     shrunk, share = shrunk_by(before.greatest, held_out.greatest), maps.n / updated.n
     typical = (1.0 - share) * shrunk * model.typical + share * float(np.median(held_out.median))
     scale = model.scale.times(shrunk, shrunk_by(before.whole, held_out.whole))
-    return UpdatedPlaces(replace(updated, typical=typical, scale=scale), _score(scale, held_out), shrunk)
+    scores = scale.combine(held_out.greatest, held_out.whole)
+    return UpdatedPlaces(replace(updated, typical=typical, scale=scale), scores, shrunk)
 
 
 def shrunk_by(before: Array, held_out: Array) -> float:

@@ -427,7 +427,11 @@ class MapScale:
 
     def score(self, maps: Array) -> Array:
         """Return the scores of heat maps (m, g, g), (m,)."""
-        return np.maximum(greatest(maps), self.of_whole(whole(maps)))
+        return self.combine(greatest(maps), whole(maps))
+
+    def combine(self, greatest: Array, whole: Array) -> Array:
+        """Return the scores (m,) from the greatest and the mean distances of heat maps, (m,) each."""
+        return np.maximum(greatest, self.of_whole(whole))
 
     def of_whole(self, means: Array) -> Array:
         """Return the mean distances (m,) of heat maps on the scale of their greatest ones, (m,)."""
