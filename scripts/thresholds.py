@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,46 +36,42 @@ MODES = (NO_COMPRESSION, Compression("pca", 0.99), Compression("npca", 0.01))
 RATES = (0.05, 0.01)
 
 
-def measure(
-    good: Mapping[int, Features], bad: Mapping[int, Features], compression: Compression, splits: int
-) -> tuple[Array, Array]:
-    """Return achieved false- and true-positive rates, (splits, 2) each, of features level -> (n, D)."""
+Rows = Mapping[int, Features]  # level -> (n, D)
+Detector = Callable[[Rows], tuple[Array, Callable[[Rows], Array]]]  # from images to held-out scores, and what scores
+
+
+def measure(good: Rows, bad: Rows, train_on: Detector, splits: int) -> tuple[Array, Array]:
+    """Return achieved false- and true-positive rates, (splits, 2) each."""
     rng, n = np.random.default_rng(0), len(next(iter(good.values())))
     fpr, tpr = np.empty((splits, len(RATES))), np.empty((splits, len(RATES)))
     for split in range(splits):
         order = rng.permutation(n)
         train, ask = order[: n // 2], order[n // 2 :]
-        levels = fit_levels({level: rows[train] for level, rows in good.items()}, compression)
-        held_out = calibrate(levels, RATES[0]).distances
+        held_out, score = train_on({level: rows[train] for level, rows in good.items()})
         thresholds = np.append(conformal_threshold(held_out, np.maximum(RATES, 1 / (len(train) + 1))), [])
-        normal = combine({level.level: level.score(good[level.level][ask]) for level in levels})
-        anomalous = combine({level.level: level.score(bad[level.level]) for level in levels})
+        normal, anomalous = score({level: rows[ask] for level, rows in good.items()}), score(bad)
         fpr[split] = (normal[:, None] > thresholds).mean(axis=0)
         tpr[split] = (anomalous[:, None] > thresholds).mean(axis=0)
     return fpr, tpr
 
 
-def measure_places(
-    good: Mapping[int, Features], bad: Mapping[int, Features], grid: int, splits: int
-) -> tuple[Array, Array]:
-    """Return what :func:`measure` does, of features of places, level -> (n, grid * grid * C)."""
-    rng, n = np.random.default_rng(0), len(next(iter(good.values())))
-    fpr, tpr = np.empty((splits, len(RATES))), np.empty((splits, len(RATES)))
-    for split in range(splits):
-        order = rng.permutation(n)
-        train, ask = order[: n // 2], order[n // 2 :]
-        maps = KeptMaps(io.BytesIO(), grid**2)
-        for i in train:
-            maps.append({level: rows[i] for level, rows in good.items()})
-        fitted = train_places(maps, len(train), None)
-        thresholds = np.append(conformal_threshold(fitted.held_out, np.maximum(RATES, 1 / (len(train) + 1))), [])
-        for rates, rows in (
-            (fpr, {level: of_level[ask] for level, of_level in good.items()}),
-            (tpr, bad),
-        ):
-            scores = score_maps(fitted.model, chunks(rows, grid))
-            rates[split] = (scores[:, None] > thresholds).mean(axis=0)
-    return fpr, tpr
+def train_pooled(compression: Compression, train: Rows) -> tuple[Array, Callable[[Rows], Array]]:
+    """Train the paper's detector."""
+    levels = fit_levels(train, compression)
+
+    def score(rows: Rows) -> Array:
+        return combine({level.level: level.score(rows[level.level]) for level in levels})
+
+    return calibrate(levels, RATES[0]).distances, score
+
+
+def train_on_places(grid: int, train: Rows) -> tuple[Array, Callable[[Rows], Array]]:
+    """Train the detector on places, with features level -> (n, grid * grid * C)."""
+    maps, n = KeptMaps(io.BytesIO(), grid**2), len(next(iter(train.values())))
+    for i in range(n):
+        maps.append({level: rows[i] for level, rows in train.items()})
+    fitted = train_places(maps, n, None)
+    return fitted.held_out, lambda rows: score_maps(fitted.model, chunks(rows, grid))
 
 
 def chunks(features: Mapping[int, Features], grid: int) -> Iterator[Maps]:
@@ -120,12 +117,12 @@ def main() -> None:
             bad = {level: rows[np.array(labels) != "good"] for level, rows in test.items()}
             n, grid = len(next(iter(good.values()))), read_manifest(folder / "train").recipe.grid
             if grid:
-                fpr, tpr = measure_places(good, bad, grid, options.splits)
+                fpr, tpr = measure(good, bad, partial(train_on_places, grid), options.splits)
                 print(f"{folder.name:12} {text:7} {'places':12} {describe(fpr, tpr, n)}", flush=True)
                 continue
             for mode in MODES:
                 with threadpool_limits(1, user_api="blas"):
-                    fpr, tpr = measure(good, bad, mode, options.splits)
+                    fpr, tpr = measure(good, bad, partial(train_pooled, mode), options.splits)
                 print(f"{folder.name:12} {text:7} {mode!s:12} {describe(fpr, tpr, n)}", flush=True)
 
 
