@@ -22,7 +22,9 @@ from gaussad_cli.evaluation.results import read_metrics
 from gaussad_cli.extraction import extract
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import EngineChoice, build_engine, choose_engine
-from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, export_network, load_graph
+from gaussad_cli.extraction.graphs import GRAPHS, load_graph
+from gaussad_cli.extraction.onnx_engine import OnnxEngine
+from gaussad_cli.extraction.onnx_export import export_network
 from gaussad_cli.extraction.torch_engine import TorchEngine
 from tests.conftest import assert_user_error, write_image
 from tests.extraction.toy import ToyEngine
@@ -187,7 +189,7 @@ def test_a_graph_is_exported_once_and_a_damaged_one_again(tmp_path, graph, monke
     content = graph()
     (path,) = (tmp_path / GRAPHS).iterdir()
     with monkeypatch.context() as patched:
-        patched.setattr("gaussad_cli.extraction.onnx_engine.export_network", None)  # not called
+        patched.setattr("gaussad_cli.extraction.onnx_export.export_network", None)  # not called
         assert graph() == content
     path.write_bytes(content[:-9] + b"tampered!")
     assert graph() == content
