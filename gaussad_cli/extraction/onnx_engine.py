@@ -33,6 +33,18 @@ class OnnxEngine:
         self._outputs = [f"level_{level}" for level in levels]
         self._pool = ThreadPoolExecutor(at_once)
 
+    @property
+    def input_size(self) -> object:
+        """Pixels per side of the images that the graph takes, if it is a graph of images."""
+        shapes = {node.name: node.shape for node in self._session.get_inputs()}
+        return shapes["image"][1] if len(shapes.get("image", ())) == 4 else None
+
+    @property
+    def widths(self) -> tuple[object, ...]:
+        """Features per image of every level, as the graph says."""
+        shapes = {node.name: node.shape for node in self._session.get_outputs()}
+        return tuple(shapes[name][-1] if shapes.get(name) else None for name in self._outputs)
+
     def run(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         """Return level -> (N, D) float32 for images (N, size, size, 3) uint8 RGB."""
         by_image = list(self._pool.map(self._run_one, images))
