@@ -19,6 +19,7 @@ from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resol
 from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint, load_levels
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.results import read_metrics
+from gaussad_cli.extraction import engine as engines
 from gaussad_cli.extraction import extract
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import EngineChoice, build_engine, choose_engine
@@ -292,6 +293,7 @@ def test_tf32_is_for_convolutions_and_matrix_products_and_for_the_run_only(befor
     ],
 )
 def test_auto_is_onnx_on_a_cpu_and_torch_on_cuda(monkeypatch, options, cuda, expected):
+    monkeypatch.setattr(engines, "_has_driver", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert choose_engine(*options) == EngineChoice(*expected)
 
