@@ -5,13 +5,17 @@ import io
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT, write_image
 
+REQUIREMENTS = ROOT / "requirements-predict.txt"
 HEAVY = ["torch", "torchvision", "timm", "albumentations", "pandas", "sklearn", "matplotlib", "scipy"]
 HEAVY += ["huggingface_hub", "onnxscript", "jinja2", "joblib", "yaml"]
 
@@ -58,6 +62,38 @@ def test_a_model_is_asked_where_torch_and_the_rest_are_missing(model):
     assert there.returncode == 0, there.stderr
     assert rows(there.stdout) == rows(here.out)
     assert not Path("cache").exists()  # nothing was exported
+
+
+def closure(lines):
+    """Names of packages and of all that they depend on, as pip would install them."""
+    found, wanted = set(), [Requirement(line) for line in lines]
+    while wanted:
+        requirement = wanted.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in found and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            found.add(name)
+            wanted += map(Requirement, metadata.requires(name) or ())
+    return found
+
+
+def imported(*arguments):
+    """Names of the packages that a command imports, other than gaussad itself."""
+    script = "import sys\nfrom gaussad_cli.__main__ import entry\n"
+    script += "try: entry()\nfinally: print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    packages = metadata.packages_distributions()
+    modules = {name.partition(".")[0] for name in done.stderr.splitlines()[-1].split()}
+    return {canonicalize_name(package) for name in modules for package in packages.get(name, ())} - {"gaussad"}
+
+
+def test_the_commands_import_nothing_beyond_the_requirements_for_predicting(model):
+    lines = [line for line in REQUIREMENTS.read_text("ascii").splitlines() if not line.startswith("#")]
+    asked = imported("predict", "m.gaussad", "new") | imported("explain", "m.gaussad", "new/00.png")
+    changed = imported("update", "m.gaussad", "--normal", "new", "--allow-anomalous")
+    told = imported("info", "m.gaussad") | imported("export", "m.gaussad", "--out", "m.onnx")
+    assert asked | changed | told <= closure(lines)
 
 
 def test_a_model_is_explained_exported_and_updated_there(model):
