@@ -125,6 +125,8 @@ def _machines_fault(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in _UNWRITABLE and error.filename is None:
         # Failures to write our files are UserErrors already; this one is of the stream that results are printed to.
         return f"the results cannot be printed: {error.strerror}."
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] != "gaussad_cli":
+        return f"this needs the package {error.name}, which is not installed here: pip install gaussad brings it."
     if isinstance(error, MemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY):
         return _NO_MEMORY
     return ""

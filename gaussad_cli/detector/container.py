@@ -1,11 +1,11 @@
-"""The model file: safetensors with JSON in its header, and a digest of everything. Nothing in it is ever executed.
+"""The model file: safetensors with JSON in its header, and a digest of everything. No code is in it.
 
 A file of a pooled model holds arrays per level (``7.mean``, ``7.eigenvectors``, ..., float64, and ``7.features`` of its
 images, float32). One of places has ``places.mean`` and ``places.basis``, float32, and the lower triangles of the
-factors of all places, ``places.factors``, float16. Both hold the distances of the calibration, and the leading bytes of
-the SHA-256 of every image. In the header, ``gaussad`` is JSON with everything that is not an array, and ``sha256`` is
-the digest of both. The digest finds accidents. It does not protect against forgery: whoever can change a value can
-change the digest, or the threshold, too.
+factors of all places, ``places.factors``, float16. Both hold the distances of the calibration, the leading bytes of the
+SHA-256 of every image, and the network: its ONNX graph with the weights, ``network``, uint8. In the header, ``gaussad``
+is JSON with everything that is not an array, and ``sha256`` is the digest of both. The digest finds accidents. It does
+not protect against forgery: whoever can change a value can change the digest, or the threshold, too.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from gaussad_cli.gaussian.places import Maps, MapScale, PlaceGaussians
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-SCHEMA = 3
-_OLDER = (1, 2)  # without the features of the images; without places
+SCHEMA = 4
+_OLDER = (1, 2, 3)  # without the features of the images; without places; without the network
 MOST_HEADER = 1_000_000  # bytes; the header of a model of nine levels has 5,000
 MOST_BYTES = 4_000_000_000  # the nine levels of EfficientNet-B7 have 0.2 GB
 _ARRAYS = ("mean", "mean_remainder", "variances", "eigenvalues", "eigenvectors")
@@ -55,6 +55,8 @@ def write_model(path: Path, model: Model) -> None:
         )
     arrays: Arrays = {"calibration": model.calibration.distances}
     arrays["hashes"] = np.frombuffer(bytes.fromhex("".join(model.hashes)), np.uint8).reshape(-1, _HASH_BYTES)
+    if model.network:
+        arrays["network"] = np.frombuffer(model.network, np.uint8)
     arrays |= _pooled_arrays(model.levels) if model.places is None else _places_arrays(model.places.gaussians)
     text = json.dumps(_describe(model), sort_keys=True, allow_nan=False)
     content = _sorted_header(save(arrays, {"gaussad": text, "sha256": digest_arrays(arrays, text)}))
@@ -182,6 +184,7 @@ def _model(described: Mapping[str, Any], arrays: Arrays) -> Model:
         calibration=calibration,
         provenance=dict(described["provenance"]),
         hashes=tuple(row.tobytes().hex() for row in hashes),
+        network=_checked(arrays, "network", (None,), np.uint8).tobytes() if "network" in arrays else b"",
     )
 
 

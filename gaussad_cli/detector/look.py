@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from gaussad_cli.backbones.registry import Backbone, find_backbone, format_level
 from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resolve
 from gaussad_cli.detector.model import BackboneIdentity, Model
 from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.extraction import graphs
 from gaussad_cli.extraction.decode import Squares, read_squares
-from gaussad_cli.extraction.engine import Compute, Engine, build_engine
+from gaussad_cli.extraction.engine import Compute, Engine, EngineChoice, build_engine
+from gaussad_cli.extraction.onnx_engine import OnnxEngine
 from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import depth_of, preprocessing
 from gaussad_cli.lookahead import Together, look_ahead
@@ -34,11 +37,13 @@ class OpenNetwork:
     engine : runs it
     identity : all that its features depend on
     compute : the options that it was opened with
+    graph : the network as ONNX, for a model to carry; empty if it cannot be exported
     """
 
     engine: Engine
     identity: BackboneIdentity
     compute: Compute
+    graph: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -84,17 +89,17 @@ def open_network(options: NetworkOptions, compute: Compute, cache: Path) -> Open
         precision=choice.precision,
         grid=options.grid,
     )
-    return OpenNetwork(build_engine(choice, network, cache), identity, compute)
+    return _open(choice, network, identity, compute, cache)
 
 
 def open_network_of(
     model: Model, weights: Path | None, compute: Compute, cache: Path, say: Callable[[str], object]
 ) -> OpenNetwork:
-    """Open the network that a model was trained with.
+    """Open the network that a model was trained with: the one that it carries, if ONNX Runtime is to run it.
 
     Parameters
     ----------
-    weights : see :func:`find_network`
+    weights : see :func:`find_network`; if they are given, the network is built from them
     say : is told if the engine or precision is not that of the training
 
     Raises
@@ -102,14 +107,51 @@ def open_network_of(
     UserError
         If an option cannot be used, or the network is not the model's.
     """
-    choice, identity = compute.choose(), model.backbone
+    carried, identity = bool(model.network) and weights is None, model.backbone
+    # By itself, a model asks for no GPU: torch and the weights are not there on every machine that it is used on.
+    choice = (replace(compute, device="cpu") if carried and compute.device == "auto" else compute).choose()
     if (choice.engine, choice.precision) != (identity.engine, identity.precision):
         by_rounding = " by rounding" if choice.precision == identity.precision == "fp32" else ""
         say(
             f"The model was trained with engine {identity.engine} in {identity.precision}; scores computed with "
             f"{choice.engine} in {choice.precision} differ{by_rounding}."
         )
-    return OpenNetwork(build_engine(choice, find_network(model, weights), cache), identity, compute)
+    if carried and choice.engine == "onnx":
+        return OpenNetwork(carried_engine(model), identity, compute, model.network)
+    return _open(choice, find_network(model, weights), identity, compute, cache)
+
+
+def _open(
+    choice: EngineChoice, network: ResolvedNetwork, identity: BackboneIdentity, compute: Compute, cache: Path
+) -> OpenNetwork:
+    if choice.engine == "onnx":
+        graph = graphs.load_graph(network, cache)
+        return OpenNetwork(OnnxEngine(graph, network.levels), identity, compute, graph)
+    engine, graph = build_engine(choice, network, cache), b""
+    with suppress(UserError):  # torch runs networks that cannot be exported, too
+        graph = graphs.load_graph(network, cache)
+    return OpenNetwork(engine, identity, compute, graph)
+
+
+def carried_engine(model: Model) -> OnnxEngine:
+    """Return an engine that runs the network in a model.
+
+    Raises
+    ------
+    UserError
+        If ONNX Runtime cannot run it, or its input or features are not the model's.
+    """
+    check_preprocessing(model.backbone)
+    try:
+        engine = OnnxEngine(model.network, model.level_numbers)
+    except Exception as error:  # ONNX Runtime's exceptions have no type in common
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"this ONNX Runtime cannot run the network in the model ({reason}). {_REMEDY}") from None
+    places = max(1, model.backbone.grid**2)
+    widths = tuple(places * dim for dim in model.gaussians.dims.values())
+    if (engine.input_size, engine.widths) != (model.backbone.input_size, widths):
+        raise UserError(f"the network in the model has another input or other features than the model. {_REMEDY}")
+    return engine
 
 
 def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
@@ -143,18 +185,27 @@ def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
 
 
 def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:
+    check_preprocessing(identity)
     wanted = (identity.input_size, tuple(identity.mean), tuple(identity.std))
     given = (backbone.input_size, backbone.mean, backbone.std)
+    if wanted != given or identity.padding not in backbone.paddings:
+        raise UserError(
+            f"the model's {identity.name} takes other input (size, mean, std or padding) than this gaussad's. {_REMEDY}"
+        )
+
+
+def check_preprocessing(identity: BackboneIdentity) -> None:
+    """Check that this gaussad reads images as those of a model were read.
+
+    Raises
+    ------
+    UserError
+        If it does not know how.
+    """
     try:
         depth_of(identity.preprocessing)
-        is_known = wanted == given and identity.padding in backbone.paddings
     except ValueError:
-        is_known = False
-    if not is_known:
-        raise UserError(
-            f"the model's {identity.name} takes other input (size, mean, std, padding or preprocessing) than this "
-            f"gaussad's. {_REMEDY}"
-        )
+        raise UserError(f"the model's images were read in a way that this gaussad does not know. {_REMEDY}") from None
 
 
 def _check_levels(model: Model, backbone: Backbone) -> None:

@@ -29,9 +29,8 @@ from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_f
 from gaussad_cli.detector.heatmaps import Deviation, Scale, locate
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
 from gaussad_cli.detector.map_files import MapFolder
-from gaussad_cli.detector.model import Model
+from gaussad_cli.detector.model import Model, lowest_rate
 from gaussad_cli.detector.scores import Scores
-from gaussad_cli.detector.train import lowest_rate
 from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import usable_cores

@@ -10,6 +10,9 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
+from gaussad_cli.backbones.folding import fold_batch_norm
+from gaussad_cli.backbones.network import LevelNetwork, normalise
+from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.errors import UserError
 
 OPSET = 17
@@ -56,3 +59,28 @@ def export_module(
     except Exception as error:  # an operator without a counterpart in ONNX can be almost any error
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{name} cannot be exported to ONNX ({reason}): only --engine torch can run it.") from None
+
+
+def export_network(network: LevelNetwork, backbone: Backbone) -> bytes:
+    """Export a network with its normalisation as an ONNX graph for one image: "image" (1, size, size, 3) uint8.
+
+    Raises
+    ------
+    UserError
+        If torch cannot export it.
+    """
+    if backbone.family != "timm":
+        fold_batch_norm(network)
+    image = torch.zeros(1, backbone.input_size, backbone.input_size, 3, dtype=torch.uint8)
+    outputs = [f"level_{level}" for level in network.levels]
+    return export_module(_Normalised(network, backbone), image, outputs, backbone.name)
+
+
+class _Normalised(nn.Module):
+    def __init__(self, network: LevelNetwork, backbone: Backbone) -> None:
+        super().__init__()
+        self.network, self.backbone = network, backbone
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features: tuple[Tensor, ...] = self.network(normalise(images, self.backbone))
+        return features
