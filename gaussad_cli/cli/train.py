@@ -41,6 +41,7 @@ from gaussad_cli.cli.options import (
 from gaussad_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gaussad_cli.backbones.resolve import NetworkOptions
     from gaussad_cli.datasets.own import OwnImages
     from gaussad_cli.gaussian.compression import Compression
     from gaussad_cli.training.train import TrainingReport
@@ -154,8 +155,10 @@ def detector(
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
     given = NetworkOptions("", levels, weights, padding, verify, depth)
-    of_default = [training.choose_network(given, None, pooled or auto, grid)]
-    networks = [training.choose_network(given, name, pooled or auto, grid) for name in names] or of_default
+    networks = [training.choose_network(given, name, pooled or auto, grid) for name in names]
+    if not names:
+        default = training.choose_network(given, None, pooled or auto, grid)
+        networks = [_with_weights(default) if weights is None else default]
     compute = Compute(engine, device, precision, batch_size, workers)
     if auto:
         trained = training.train_best_detector(images, networks, fpr, compute, cache)
@@ -183,6 +186,17 @@ def _own_images(
             raise UserError("--data DIR goes with --category NAME here: a detector is trained on one kind of object.")
         return of_category(data, category)
     return of_folders(normal or Path(), anomalous)
+
+
+def _with_weights(network: NetworkOptions) -> NetworkOptions:
+    """Return a network of the default backbone, or, if its weights cannot be had, of the best one here; say so."""
+    from gaussad_cli.backbones.available import choose_available
+    from gaussad_cli.backbones.resolve import check
+
+    name, remark = choose_available(check(network).backbone)
+    if remark:
+        note(remark)
+    return replace(network, backbone=name)
 
 
 def _compression(mode: str | None, var: float | None) -> Compression | None:
