@@ -92,7 +92,8 @@ def detector(
     backbone: Annotated[
         Optional[list[str]],
         typer.Option(
-            help="Such as resnet-18; with --auto repeatable.  [default: efficientnet-lite0; pooled: efficientnet-b4]"
+            help="Such as resnet-18; with --auto repeatable.  [default: efficientnet-lite0; pooled: efficientnet-b4, "
+            "or the best one whose weights are here]"
         ),
     ] = None,
     levels: Annotated[
