@@ -42,7 +42,9 @@ def feature_maps_of_graph(graph: bytes) -> FeatureMaps:
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors; it would warn of weights that only the levels' features need
+    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     levels = [int(output.name.removeprefix(_OUTPUT)) for output in session.get_outputs()]
 
     def feature_maps(square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
