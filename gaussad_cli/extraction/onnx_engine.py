@@ -16,20 +16,17 @@ import onnxruntime
 import timm
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from gaussad_cli.backbones.folding import fold_batch_norm
-from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
-from gaussad_cli.backbones.registry import Backbone
+from gaussad_cli.backbones.network import build_network
 from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import usable_cores
-from gaussad_cli.extraction.onnx_export import export_module
+from gaussad_cli.extraction.onnx_export import export_network
 from gaussad_cli.extraction.store import digest
 from gaussad_cli.files import write_whole
 
 GRAPHS = ".graphs"  # folder of the exported graphs in the cache
-EXPORT_VERSION = 3  # raise it when the same network would give another graph
+EXPORT_VERSION = 4  # raise it when the same network would give another graph
 _MOST_AT_ONCE = 16  # images in memory at a time; with more cores, several work on one image
 
 
@@ -83,31 +80,6 @@ def load_graph(network: ResolvedNetwork, cache: Path) -> bytes:
     with suppress(UserError):  # a cache that cannot be written shows where it matters
         write_whole(cache / GRAPHS / f"{key}-{_head(graph)}.onnx", lambda file: file.write(graph))
     return graph
-
-
-def export_network(network: LevelNetwork, backbone: Backbone) -> bytes:
-    """Export a network with its normalisation as an ONNX graph for one image: "image" (1, size, size, 3) uint8.
-
-    Raises
-    ------
-    UserError
-        If torch cannot export it.
-    """
-    if backbone.family != "timm":
-        fold_batch_norm(network)
-    image = torch.zeros(1, backbone.input_size, backbone.input_size, 3, dtype=torch.uint8)
-    outputs = [f"level_{level}" for level in network.levels]
-    return export_module(_Normalised(network, backbone), image, outputs, backbone.name)
-
-
-class _Normalised(nn.Module):
-    def __init__(self, network: LevelNetwork, backbone: Backbone) -> None:
-        super().__init__()
-        self.network, self.backbone = network, backbone
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: tuple[Tensor, ...] = self.network(normalise(images, self.backbone))
-        return features
 
 
 def _head(content: bytes) -> str:
