@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from gaussad_cli.cli.layout import SectionedCommand, SectionedGroup, plain_typer
 from gaussad_cli.cli.options import (
     BackboneName,
     BatchSize,
@@ -45,12 +46,7 @@ if TYPE_CHECKING:
     from gaussad_cli.gaussian.compression import Compression
     from gaussad_cli.training.train import TrainingReport
 
-train = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+train = plain_typer(cls=SectionedGroup, no_args_is_help=True)
 
 
 @train.callback(invoke_without_command=True)
@@ -197,7 +193,7 @@ def _compression(mode: str | None, var: float | None) -> Compression | None:
         raise UserError(f"--mode {mode or 'all'}{'' if var is None else f' --var {var:g}'}: {error}.") from None
 
 
-@train.command()
+@train.command(cls=SectionedCommand)
 def classifier(
     data: Data,
     backbone: BackboneName,
@@ -235,7 +231,7 @@ def classifier(
     _print_report(train_classifiers(request, NetworkOptions(backbone, None, weights, padding, verify), fresh))
 
 
-@train.command()
+@train.command(cls=SectionedCommand)
 def autoencoder(
     data: Data,
     categories: Categories = None,
