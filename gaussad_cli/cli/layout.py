@@ -12,7 +12,19 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-_REST = "Options"  # the section of --help, and of options that name none
+# The sections of the help, in the order in which they are written; an option's is its rich_help_panel
+SECTIONS = (
+    ARGUMENTS := "Arguments",
+    IMAGES := "Images",
+    NETWORK := "Network",
+    SCORE := "Score",
+    THRESHOLD := "Threshold",
+    TRAINING := "Training",
+    AUGMENTATION := "Augmentation",
+    COMPUTING := "Computing",
+    OUTPUT := "Cache and results",
+    OTHERS := "Options",  # of --help, and of options that name none
+)
 
 
 def plain_typer(**settings: Any) -> typer.Typer:
@@ -47,13 +59,13 @@ class SectionedGroup(TyperGroup):
 
 
 def _write_sections(command: Any, ctx: Any, formatter: Any) -> None:
-    """Write the sections in the order in which the options name them, and the rest last."""
-    sections: dict[str, list[tuple[str, str]]] = {}
+    rows: dict[str, list[tuple[str, str]]] = {section: [] for section in SECTIONS}
     for parameter in command.get_params(ctx):
         is_argument = parameter.param_type_name == "argument"
-        section = "Arguments" if is_argument else getattr(parameter, "rich_help_panel", None) or _REST
+        section = ARGUMENTS if is_argument else getattr(parameter, "rich_help_panel", None) or OTHERS
         if record := parameter.get_help_record(ctx):  # None if it is hidden
-            sections.setdefault(section, []).append(record)
-    for title in sorted(sections, key=lambda title: title == _REST):
-        with formatter.section(title):
-            formatter.write_dl(sections[title])
+            rows[section].append(record)
+    for section, records in rows.items():
+        if records:
+            with formatter.section(section):
+                formatter.write_dl(records)
