@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 # The sections of the help, in the order in which they are written; an option's is its rich_help_panel
 SECTIONS = (
     ARGUMENTS := "Arguments",
+    EXPERIMENT := "Experiment",
     IMAGES := "Images",
     NETWORK := "Network",
     SCORE := "Score",
