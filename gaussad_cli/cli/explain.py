@@ -23,16 +23,23 @@ ExplainImage: TypeAlias = "Callable[[Path, Path], Decided]"  # image and picture
 
 def explain(
     model: ModelFile,
-    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or - for a list of paths on stdin.")],
-    out: Annotated[Path, typer.Option(help="Folder where the pictures are written.")] = Path("explanations"),
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Images, folders of images, or - for a list of paths on stdin."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Write the pictures to this folder.")] = Path("explanations"),
     level: Annotated[
-        Optional[int], typer.Option(help="Level of a pooled model to explain.  [default: the one that stands out most]")
+        Optional[int],
+        typer.Option(
+            metavar="N", help="Explain this level of a pooled model.  [default: the one that stands out most]"
+        ),
     ] = None,
     normal: Annotated[
         Optional[Path],
         typer.Option(
-            help="Folder of normal images: what 20 of them have in common is subtracted from the maps of a pooled "
-            "model. For aligned objects."
+            metavar="DIR",
+            help="Subtract what 20 normal images of this folder have in common from the maps of a pooled model. For "
+            "aligned objects.",
         ),
     ] = None,
     weights: Weights = None,
