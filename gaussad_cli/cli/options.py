@@ -140,6 +140,10 @@ TableNumbers = Annotated[
 ]
 Format = Annotated[str, typer.Option("--format", help="Choose text, markdown, latex, html or csv.")]
 ModelFile = Annotated[Path, typer.Argument(help="Model file that gaussad train wrote, such as screw.gaussad.")]
+ModelFiles = Annotated[
+    Path,
+    typer.Argument(help="Model file that gaussad train wrote, such as screw.gaussad, or a folder of such files."),
+]
 
 
 def split_names(text: str | None) -> list[str] | None:
