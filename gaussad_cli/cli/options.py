@@ -349,6 +349,12 @@ Format = Annotated[str, choice(SUFFIXES, "--format", help="Print tables like thi
 ModelFile = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Model file that gaussad train wrote, such as screw.gaussad.")
 ]
+ModelFiles = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MODEL", help="Model file that gaussad train wrote, such as screw.gaussad, or a folder of such files."
+    ),
+]
 
 
 def split_names(text: str | None) -> list[str] | None:

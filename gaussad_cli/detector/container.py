@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,16 +129,42 @@ def read_model(path: Path) -> Model:
         If it is missing, damaged, edited, not a model, or of another version.
     """
     content = _read(path)
-    try:
+    with _reading(path):
         metadata = _metadata(content)
-        text = metadata["gaussad"]
-        described = json.loads(text, parse_constant=_refuse)
-        if described["schema"] not in (SCHEMA, *_OLDER):
-            raise UserError(_other_version(path, described))
+        described = _described(path, metadata)
         arrays = load(content)
-        if digest_arrays(arrays, text) != metadata["sha256"]:
+        if digest_arrays(arrays, metadata["gaussad"]) != metadata["sha256"]:
             raise UserError(f"{path} is damaged or was edited: it does not match its own digest. {_REMEDY}")
         return _model(described, arrays)
+
+
+def read_levels(path: Path) -> tuple[tuple[int, ...], bool]:
+    """Read from the header of a model file alone which levels a model uses, ascending, and whether it is one of places.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not a model, or of another version. Damage to its arrays is not seen.
+    """
+    with _reading(path):
+        described = _described(path, _metadata(_read(path, 8 + MOST_HEADER)))
+        places = described.get("places")
+        levels = [level["level"] for level in described["levels"]] if places is None else dict(places["dims"])
+        return tuple(sorted(map(int, levels))), places is not None
+
+
+def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(metadata["gaussad"], parse_constant=_refuse)
+    if described["schema"] not in (SCHEMA, *_OLDER):
+        raise UserError(_other_version(path, described))
+    return described
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn the errors of content that is no model's into one that the user can put right."""
+    try:
+        yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
@@ -156,11 +183,13 @@ def _other_version(path: Path, described: Mapping[str, Any]) -> str:
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int = -1) -> bytes:
+    """Return the first bytes of a file, or all."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"{path} is too large to be a gaussad model.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except OSError as error:
         raise UserError(f"cannot read the model {path}: {error.strerror}.") from None
 

@@ -68,7 +68,13 @@ def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> S
 
 def read_image(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> tuple[NDArray[np.uint8], Squares]:
     """Read an image file once: its pixels as :func:`read_pixels` gives them, and what :func:`read_squares` gives."""
-    content = _content(path)
+    return decode_image(_content(path), path, sizes, depth)
+
+
+def decode_image(
+    content: bytes, path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH
+) -> tuple[NDArray[np.uint8], Squares]:
+    """Return what :func:`read_image` does for the content of a file; `path` is its name in messages."""
     decoded = _decode(content, path, depth)
     peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
     by_size = {size: _square(decoded.pixels, size) for size in sizes}
