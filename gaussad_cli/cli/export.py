@@ -50,8 +50,10 @@ def export(
     Example: gaussad export screw.gaussad --out screw.onnx --resize --image mvtec/screw/test/good/000.png
     """
     from gaussad_cli.detector.container import read_model
-    from gaussad_cli.detector.export import export_model
+    from gaussad_cli.detector.export import check_exportable, export_model, find_graph
 
     if format_ not in FORMATS:
         raise UserError(f"unknown --format '{format_}'. Known: {', '.join(FORMATS)}.")
-    typer.echo(str(export_model(read_model(model), weights, out, input_, resize, image or [])))
+    detector = read_model(model)
+    check_exportable(detector, input_)  # before a network is exported in vain
+    typer.echo(str(export_model(detector, find_graph(detector, weights), out, input_, resize, image or [])))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,19 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gaussad_cli.backbones.network import build_network
-from gaussad_cli.backbones.resolve import ResolvedNetwork
-from gaussad_cli.detector.look import find_network
+from gaussad_cli.detector.look import carried_engine, find_network
 from gaussad_cli.detector.model import Model
-from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, build_graph, noise
+from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, Input, build_graph, noise
 from gaussad_cli.detector.scores import Scores
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_pixels
-from gaussad_cli.extraction.engine import EngineChoice, build_engine, usable_cores
+from gaussad_cli.extraction.engine import Engine, usable_cores
+from gaussad_cli.extraction.graphs import load_graph
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import write_whole
 
-FORMATS = ("onnx",)
 N_RANDOM = 3  # random images that the scores are compared on if none are given
 _TIMED_RUNS, _TIMED_SECONDS = 30, 2.0  # per latency; timing ends when one of them is reached
 
@@ -70,14 +68,30 @@ class Exported:
         )
 
 
-def export_model(
-    model: Model, weights: Path | None, out: Path, rule: str, resize: bool, images: Sequence[Path]
-) -> Exported:
+def find_graph(model: Model, weights: Path | None) -> bytes:
+    """Return the ONNX graph of a model's network: the one that it carries, or else one that is exported for it.
+
+    Parameters
+    ----------
+    weights : see :func:`gaussad_cli.detector.look.find_network`; if they are given, the network is built from them
+
+    Raises
+    ------
+    UserError
+        If the weights cannot be read or are other ones, or the network cannot be exported.
+    """
+    if model.network and weights is None:
+        return model.network
+    with TemporaryDirectory() as scratch:
+        return load_graph(find_network(model, weights), Path(scratch))
+
+
+def export_model(model: Model, network: bytes, out: Path, rule: str, resize: bool, images: Sequence[Path]) -> Exported:
     """Write a model as an ONNX file, if its scores in ONNX Runtime are those of the model.
 
     Parameters
     ----------
-    weights : the backbone's weight file; None: the published one
+    network : the ONNX graph of the model's network, see :func:`find_graph`
     rule : layout and type of the images that the file takes, one of `INPUTS`
     resize : whether the file takes images of any height and width, and resizes them itself
     images : to compare scores on; random ones are used if there are none
@@ -85,8 +99,24 @@ def export_model(
     Raises
     ------
     UserError
-        If an option, the weights, or an image cannot be used, the network cannot be exported, the scores differ, or
-        the file cannot be written.
+        If an option, the network, or an image cannot be used, the scores differ, or the file cannot be written.
+    """
+    known = check_exportable(model, rule)
+    pixels = [_read(path, depth_of(model.backbone.preprocessing)) for path in images]
+    engine = carried_engine(replace(model, network=network))
+    graph = build_graph(model, network, known, resize)
+    difference = _compare(graph, model, engine, pixels or _random(graph))
+    write_whole(out, lambda file: file.write(graph.content))
+    return Exported(out, graph, difference, len(pixels) or N_RANDOM, not pixels, measure_latency(graph))
+
+
+def check_exportable(model: Model, rule: str) -> Input:
+    """Check that a model can be an ONNX file with such an input, and return the input's name.
+
+    Raises
+    ------
+    UserError
+        If it cannot.
     """
     known = next((name for name in INPUTS if name == rule), None)
     if known is None:
@@ -96,19 +126,16 @@ def export_model(
             f"the model was trained on features computed in {model.backbone.precision}, but an ONNX file computes in "
             "fp32: train it with --precision fp32 to export it."
         )
-    network = find_network(model, weights)
-    pixels = [_read(path, depth_of(model.backbone.preprocessing)) for path in images]
-    graph = build_graph(model, build_network(network), network.backbone, known, resize)
-    difference = _compare(graph, model, network, pixels or _random(graph))
-    write_whole(out, lambda file: file.write(graph.content))
-    return Exported(out, graph, difference, len(pixels) or N_RANDOM, not pixels, measure_latency(graph))
+    return known
 
 
-def own_scores(model: Model, network: ResolvedNetwork, squares: NDArray[np.uint8]) -> Scores:
-    """Return what the model makes of images (n, size, size, 3) uint8 RGB, with the engine it was trained with."""
-    choice = EngineChoice("torch" if model.backbone.engine == "torch" else "onnx", "cpu", "fp32")
-    with TemporaryDirectory() as scratch:
-        return model.gaussians.score(build_engine(choice, network, Path(scratch)).run(squares))
+def own_scores(model: Model, engine: Engine, squares: NDArray[np.uint8]) -> Scores:
+    """Return what the model makes of images (n, size, size, 3) uint8 RGB, with the features that an engine gives.
+
+    The engine runs the network's own graph, by itself. That this graph gives the features of torch, which the model may
+    have been trained with, is checked where it is made (:mod:`gaussad_cli.extraction.onnx_export`).
+    """
+    return model.gaussians.score(engine.run(squares))
 
 
 def greatest_difference(graph: Graph, images: Sequence[NDArray[np.uint8]], expected: Scores) -> float:
@@ -129,10 +156,10 @@ def measure_latency(graph: Graph) -> Latency:
     return Latency(single, single if threads == 1 else _median_milliseconds(graph, threads), threads)
 
 
-def _compare(graph: Graph, model: Model, network: ResolvedNetwork, pixels: Sequence[NDArray[np.uint8]]) -> float:
+def _compare(graph: Graph, model: Model, engine: Engine, pixels: Sequence[NDArray[np.uint8]]) -> float:
     side = (graph.size, graph.size)
     squares = np.stack([cv2.resize(image, side, interpolation=cv2.INTER_LINEAR) for image in pixels]).astype(np.uint8)
-    expected = own_scores(model, network, squares)
+    expected = own_scores(model, engine, squares)
     difference = greatest_difference(graph, pixels if graph.resize else list(squares), expected)
     if not difference <= TOLERANCE:  # written so that NaN is refused too
         raise UserError(

@@ -1,27 +1,30 @@
 """The ONNX file against the model itself, and what keeps a wrong file from being written."""
 
 import platform
-import warnings
 from dataclasses import replace
+from functools import cache
 
 import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
+from onnx.helper import make_graph, make_model, make_opsetid, make_tensor_value_info
 from torch import nn
 
 from gaussad_cli import __version__
-from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.detector import export, onnx_graph
-from gaussad_cli.detector.onnx_graph import build_graph, resize_like_opencv
+from gaussad_cli.detector.onnx_graph import build_graph
+from gaussad_cli.detector.onnx_pieces import Piece
+from gaussad_cli.detector.onnx_resize import resize_like_opencv
 from gaussad_cli.detector.scores import Scores
 from gaussad_cli.errors import UserError
+from gaussad_cli.extraction.onnx_export import OPSET, export_network
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
 from tests.detector.tiny_network import (
     BACKBONE,
     GRID,
+    LEVELS,
     SIZE,
     TinyNetwork,
     features,
@@ -35,13 +38,32 @@ from tests.detector.tiny_network import (
 LEVELS_APART = 0 if platform.machine().lower() in ("x86_64", "amd64") else 1
 
 
-def graph_of(model, rule="nhwc-uint8", resize=False, network=None):
-    return build_graph(model, network or TinyNetwork(model.level_numbers), BACKBONE, rule, resize)
+@cache
+def exported(levels=LEVELS, grid=0):
+    return export_network(TinyNetwork(levels, grid), BACKBONE)
+
+
+def graph_of(model, rule="nhwc-uint8", resize=False):
+    return build_graph(model, exported(model.level_numbers, model.backbone.grid), rule, resize)
 
 
 def run(graph, images):
     session = graph.session(1)
     return dict(zip([out.name for out in session.get_outputs()], session.run(None, {"image": images}), strict=True))
+
+
+def resizer(size):
+    """The resize on its own."""
+    piece = resize_like_opencv(size)
+    image, square = (make_tensor_value_info(name, onnx.TensorProto.UINT8, [None] * 4) for name in ("pixels", "square"))
+    graph = make_graph(piece.nodes, "resize", [image], [square], piece.initializers)
+    model = make_model(graph, opset_imports=[make_opsetid("", OPSET)], ir_version=10)
+    return onnxruntime.InferenceSession(model.SerializeToString())
+
+
+def gray_levels_apart(session, images, theirs):
+    ours = session.run(None, {"pixels": images})[0]
+    return np.abs(ours.astype(int) - theirs).max()
 
 
 def as_float(images):
@@ -94,27 +116,15 @@ def test_with_resize_any_size_scores_as_opencv_resized_it(rule):
 def test_the_resize_is_opencvs_to_the_bit(height, width, size):
     image = np.random.default_rng(0).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     theirs = np.stack([cv2.resize(one, (size, size), interpolation=cv2.INTER_LINEAR) for one in image])
-    ours = resize_like_opencv(torch.from_numpy(image), size).numpy()
-    assert np.abs(ours - theirs).max() <= LEVELS_APART
+    assert gray_levels_apart(resizer(size), image, theirs) <= LEVELS_APART
 
 
-def test_the_resize_is_opencvs_to_the_bit_in_onnx_too(tmp_path):
-    class Resize(nn.Module):
-        def forward(self, images):
-            return resize_like_opencv(images, 95)
-
-    axes = {"image": {1: "height", 2: "width"}}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        example = (torch.zeros(1, 95, 95, 3, dtype=torch.uint8),)
-        torch.onnx.export(
-            Resize(), example, tmp_path / "r.onnx", dynamo=False, input_names=["image"], dynamic_axes=axes
-        )
-    session = onnxruntime.InferenceSession(tmp_path / "r.onnx")
+def test_one_file_resizes_images_of_any_size():
+    session = resizer(95)
     for length in range(90, 300, 5):
-        image = np.random.default_rng(length).integers(0, 256, (length, length + 7, 3), dtype=np.uint8)
-        theirs = cv2.resize(image, (95, 95), interpolation=cv2.INTER_LINEAR)
-        assert np.abs(session.run(None, {"image": image[None]})[0] - theirs).max() <= LEVELS_APART, length
+        image = np.random.default_rng(length).integers(0, 256, (1, length, length + 7, 3), dtype=np.uint8)
+        theirs = cv2.resize(image[0], (95, 95), interpolation=cv2.INTER_LINEAR)
+        assert gray_levels_apart(session, image, theirs) <= LEVELS_APART, length
 
 
 def test_an_infinite_threshold_flags_nothing():
@@ -125,10 +135,11 @@ def test_an_infinite_threshold_flags_nothing():
 def test_a_network_that_keeps_one_image_takes_one_image():
     class OneImage(TinyNetwork):
         def feature_maps(self, images):
-            return (one.reshape(1, *one.shape[1:]) + 0 for one in super().feature_maps(images[:1]))
+            return super().feature_maps(images[:1])
 
-    graph = graph_of(tiny_model(), network=OneImage())
+    graph = build_graph(tiny_model(), export_network(OneImage(), BACKBONE), "nhwc-uint8", False)
     assert not graph.batched
+    assert run(graph, pictures(1))["score"] == pytest.approx(tiny_model().score(features(pictures(1))), rel=1e-5)
     assert onnx.load_from_string(graph.content).graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
     assert graph_of(tiny_model()).batched
 
@@ -152,7 +163,7 @@ def own(model, squares, factor=1.0):
 @pytest.mark.parametrize("resize", [False, True])
 def test_a_model_of_places_gives_its_scores_and_heat_maps(resize):
     model, images = tiny_places_model(), np.concatenate([pictures(5, seed=2), pictures(3, seed=3) // 4])
-    graph = graph_of(model, resize=resize, network=TinyNetwork(grid=GRID))
+    graph = graph_of(model, resize=resize)
     assert graph.batched
     got, seen = run(graph, images), features(images, grid=GRID)
     own = model.score(seen)
@@ -166,7 +177,7 @@ def test_a_model_of_places_gives_its_scores_and_heat_maps(resize):
 
 def test_the_file_of_a_model_of_places_says_what_its_map_is():
     model = tiny_places_model()
-    proto = onnx.load_from_string(graph_of(model, network=TinyNetwork(grid=GRID)).content)
+    proto = onnx.load_from_string(graph_of(model).content)
     onnx.checker.check_model(proto, full_check=True)
     said = {entry.key: entry.value for entry in proto.metadata_props}
     assert "4 x 4 places" in said["map"]
@@ -175,85 +186,80 @@ def test_the_file_of_a_model_of_places_says_what_its_map_is():
 
 
 @pytest.mark.parametrize("which", ["total", "heat_maps"])
-def test_a_file_with_another_score_or_heat_map_is_not_written(tmp_path, tiny_source, monkeypatch, which):
+def test_a_file_with_another_score_or_heat_map_is_not_written(tmp_path, torchs_scores, monkeypatch, which):
     model = tiny_places_model()
 
-    def wrong(model, _source, squares):
+    def wrong(model, _engine, squares):
         scores = model.gaussians.score(features(squares, grid=GRID))
         return replace(scores, **{which: getattr(scores, which) * (1 + 2e-4)})
 
-    monkeypatch.setattr(export, "build_network", lambda network: TinyNetwork(grid=GRID))
     monkeypatch.setattr(export, "own_scores", wrong)
     with pytest.raises(UserError, match="nothing was written"):
-        export.export_model(model, None, tmp_path / "m.onnx", "nhwc-uint8", False, [])
+        export.export_model(model, exported(grid=GRID), tmp_path / "m.onnx", "nhwc-uint8", False, [])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
-def tiny_source(monkeypatch):
-    resolved = ResolvedNetwork(BACKBONE, "native", (1, 2), checkpoint=None)
-    monkeypatch.setattr(export, "find_network", lambda model, weights: resolved)
-    monkeypatch.setattr(export, "build_network", lambda network: TinyNetwork())
-    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: own(model, squares))
+def torchs_scores(monkeypatch):
+    """Let files be compared with features by torch."""
+    monkeypatch.setattr(export, "own_scores", lambda model, _engine, squares: own(model, squares))
     monkeypatch.setattr(export, "_TIMED_RUNS", 2)
 
 
 @pytest.mark.parametrize("resize", [False, True])
-def test_what_is_written_is_measured(tmp_path, tiny_source, resize):
+def test_what_is_written_is_measured(tmp_path, torchs_scores, resize):
     out = tmp_path / "new" / "model.onnx"
-    exported = export.export_model(tiny_model(), None, out, "nhwc-uint8", resize, [])
-    assert exported.graph.content == out.read_bytes()
-    assert exported.difference < 1e-4
-    assert exported.random
-    assert exported.latency.one_thread > 0
-    assert ("H, W" in str(exported)) == resize
+    written = export.export_model(tiny_model(), exported(), out, "nhwc-uint8", resize, [])
+    assert written.graph.content == out.read_bytes()
+    assert written.difference < 1e-4
+    assert written.random
+    assert written.latency.one_thread > 0
+    assert ("H, W" in str(written)) == resize
 
 
-def test_given_images_are_compared_on(tmp_path, tiny_source, monkeypatch):
+def test_given_images_are_compared_on(tmp_path, torchs_scores, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        export, "own_scores", lambda model, _source, squares: (seen.append(squares), own(model, squares))[1]
+        export, "own_scores", lambda model, _engine, squares: (seen.append(squares), own(model, squares))[1]
     )
     image = pictures(1, seed=5, height=50, width=40)[0]
     cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
-    exported = export.export_model(tiny_model(), None, tmp_path / "m.onnx", "nhwc-uint8", True, [tmp_path / "a.png"])
-    assert (exported.images, exported.random) == (1, False)
+    written = export.export_model(
+        tiny_model(), exported(), tmp_path / "m.onnx", "nhwc-uint8", True, [tmp_path / "a.png"]
+    )
+    assert (written.images, written.random) == (1, False)
     np.testing.assert_array_equal(seen[0][0], cv2.resize(image, (SIZE, SIZE), interpolation=cv2.INTER_LINEAR))
 
 
 @pytest.mark.parametrize("wrong", [1 + 2e-4, np.nan])
-def test_a_file_that_scores_otherwise_is_not_written(tmp_path, tiny_source, monkeypatch, wrong):
-    monkeypatch.setattr(export, "own_scores", lambda model, _source, squares: own(model, squares, wrong))
+def test_a_file_that_scores_otherwise_is_not_written(tmp_path, torchs_scores, monkeypatch, wrong):
+    monkeypatch.setattr(export, "own_scores", lambda model, _engine, squares: own(model, squares, wrong))
     with pytest.raises(UserError, match="nothing was written"):
-        export.export_model(tiny_model(), None, tmp_path / "m.onnx", "nhwc-uint8", False, [])
+        export.export_model(tiny_model(), exported(), tmp_path / "m.onnx", "nhwc-uint8", False, [])
     assert not list(tmp_path.iterdir())
 
 
-def test_a_resize_that_is_not_opencvs_is_not_written(tmp_path, tiny_source, monkeypatch):
-    def near(images, size):
-        planes = nn.functional.interpolate(images.permute(0, 3, 1, 2).float(), (size, size), mode="bilinear")
-        return planes.round().permute(0, 2, 3, 1)
+def test_a_resize_that_is_not_opencvs_is_not_written(tmp_path, torchs_scores, monkeypatch):
+    def near(size):
+        steps = """
+            real = Cast <to = 1> (pixels)
+            bilinear = Resize <mode = "linear"> (real, , , sizes)
+            rounded = Round (bilinear)
+            square = Cast <to = 2> (rounded)
+        """
+        return Piece(steps, {"sizes": np.array([1, size, size, 3])})
 
     monkeypatch.setattr(onnx_graph, "resize_like_opencv", near)
     with pytest.raises(UserError, match="nothing was written"):
-        export.export_model(tiny_model(), None, tmp_path / "m.onnx", "nhwc-uint8", True, [])
-
-
-def test_a_network_that_torch_cannot_export_is_a_clear_error():
-    class Odd(TinyNetwork):
-        def feature_maps(self, images):
-            return (torch.special.bessel_j0(one) for one in super().feature_maps(images))
-
-    with pytest.raises(UserError, match="cannot be exported to ONNX"):
-        graph_of(tiny_model(), network=Odd())
+        export.export_model(tiny_model(), exported(), tmp_path / "m.onnx", "nhwc-uint8", True, [])
 
 
 def test_batch_norm_is_folded():
     network = TinyNetwork()
-    graph_of(tiny_model(), network=network)
+    export_network(network, BACKBONE)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
 
 
 def test_reduced_precision_is_refused(tmp_path):
     with pytest.raises(UserError, match="bf16"):
-        export.export_model(lite0_model(precision="bf16"), None, tmp_path / "m.onnx", "nhwc-uint8", False, [])
+        export.export_model(lite0_model(precision="bf16"), b"", tmp_path / "m.onnx", "nhwc-uint8", False, [])

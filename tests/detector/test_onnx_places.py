@@ -1,15 +1,14 @@
-"""The module of places in ONNX graphs against the Gaussians themselves, on random numbers."""
+"""The piece of ONNX graphs for places against the Gaussians themselves, on random numbers."""
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
-from torch import nn
+from onnx.helper import make_graph, make_model, make_opsetid, make_tensor_value_info
 
 from gaussad_cli.detector.attribution import level_shares
-from gaussad_cli.detector.onnx_places import PlaceMaps
-from gaussad_cli.extraction.onnx_export import export_module
+from gaussad_cli.detector.onnx_places import place_maps
+from gaussad_cli.extraction.onnx_export import OPSET
 from gaussad_cli.gaussian.places import PlaceGaussians, join_levels, smooth
 
 GRID, DIMS, KEPT = 5, {3: 4, 5: 7}, 6
@@ -32,30 +31,31 @@ def expected(rows, sigma):
     return smooth(gaussians().distances(join_levels(rows, GRID * GRID)), sigma)
 
 
+def run(model, rows):
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return session.run(None, {f"level_{level}": values for level, values in rows.items()})[0]
+
+
+def graph(sigma):
+    """The piece on its own, from features of levels to maps."""
+    piece = place_maps(gaussians(), sigma, {f"level_{level}": dim for level, dim in DIMS.items()})
+    features = [
+        make_tensor_value_info(f"level_{level}", onnx.TensorProto.FLOAT, ["n", GRID * GRID * dim])
+        for level, dim in DIMS.items()
+    ]
+    maps = make_tensor_value_info("distances", onnx.TensorProto.DOUBLE, ["n", GRID, GRID])
+    made = make_graph(piece.nodes, "places", features, [maps], piece.initializers)
+    return make_model(made, opset_imports=[make_opsetid("", OPSET)], ir_version=10)
+
+
 @pytest.mark.parametrize("sigma", [0.0, 0.7])
 def test_maps_are_those_of_the_gaussians(sigma):
     rows = features(4)
-    with torch.inference_mode():
-        got = PlaceMaps(gaussians(), sigma)([torch.from_numpy(values) for values in rows.values()])
-    np.testing.assert_allclose(got.numpy(), expected(rows, sigma), rtol=1e-5)
+    np.testing.assert_allclose(run(graph(sigma), rows), expected(rows, sigma), rtol=1e-5)
 
 
-def test_the_graph_gives_them_too_and_holds_only_half_of_the_factors_in_half_precision():
-    class FromImage(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.maps = PlaceMaps(gaussians(), 0.7)
-
-        def forward(self, image):
-            return self.maps(image.split([GRID * GRID * dim for dim in DIMS.values()], 1))
-
-    rows = features(3)
-    example, axes = torch.zeros(1, GRID * GRID * sum(DIMS.values())), {"image": {0: "n"}, "map": {0: "n"}}
-    content = export_module(FromImage(), example, ["map"], "test", axes, fold_constants=False)
-    session = onnxruntime.InferenceSession(content)
-    got = session.run(None, {"image": np.concatenate(list(rows.values()), axis=1)})[0]
-    np.testing.assert_allclose(got, expected(rows, 0.7), rtol=1e-5)
-    sizes = {tuple(array.dims): array.data_type for array in onnx.load_from_string(content).graph.initializer}
+def test_the_graph_holds_only_half_of_the_factors_in_half_precision():
+    sizes = {tuple(array.dims): array.data_type for array in graph(0.7).graph.initializer}
     assert sizes[GRID * GRID, KEPT * (KEPT + 1) // 2] == onnx.TensorProto.FLOAT16
     assert (GRID * GRID, KEPT, KEPT) not in sizes
 
