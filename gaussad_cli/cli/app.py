@@ -29,6 +29,7 @@ from gaussad_cli.cli.options import note
 from gaussad_cli.cli.predict import predict
 from gaussad_cli.cli.report import report
 from gaussad_cli.cli.run import run
+from gaussad_cli.cli.serve import serve
 from gaussad_cli.cli.tables import tables
 from gaussad_cli.cli.train import train
 from gaussad_cli.cli.update import update
@@ -70,7 +71,7 @@ def _root(
 
 for command in (
     *(extract, fit, evaluate, tables, report, compare, run, demo),
-    *(predict, update, explain, export),
+    *(predict, serve, update, explain, export),
     *(download, info, augment_preview),
 ):
     app.command()(command)
