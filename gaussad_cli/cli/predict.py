@@ -9,24 +9,58 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import BatchSize, Cache, Device, Engine, ModelFiles, Precision, Weights, Workers, note
+from gaussad_cli.cli.layout import IMAGES, OUTPUT, THRESHOLD
+from gaussad_cli.cli.options import (
+    BatchSize,
+    Cache,
+    Device,
+    Engine,
+    ModelFiles,
+    Precision,
+    Weights,
+    Workers,
+    choice,
+    note,
+)
 from gaussad_cli.errors import UserError, escaped
 
+FORMATS = ("csv", "json")
 ANOMALY_FOUND = 3  # exit status with --fail-on-anomaly
 
 
 def predict(
     model: ModelFiles,
     images: Annotated[
-        Optional[list[str]], typer.Argument(help="Images, folders of images, or - for a list of paths on stdin.")
+        Optional[list[str]],
+        typer.Argument(metavar="[IMAGES]...", help="Images, folders of images, or - for a list of paths on stdin."),
     ] = None,
-    style: Annotated[str, typer.Option("--format", help="csv, or json with one object per line.")] = "csv",
-    threshold: Annotated[Optional[float], typer.Option(help="Decide by this distance, not by the model's own.")] = None,
+    style: Annotated[
+        str,
+        choice(FORMATS, "--format", help="Print rows like this; json has an object per line.", rich_help_panel=OUTPUT),
+    ] = "csv",
+    threshold: Annotated[
+        Optional[float],
+        typer.Option(
+            metavar="DISTANCE",
+            help="Decide by this distance, not by the model's own.",
+            rich_help_panel=THRESHOLD,
+        ),
+    ] = None,
     fpr: Annotated[
-        Optional[float], typer.Option(help="Decide by the threshold for this false-positive rate, not the model's own.")
+        Optional[float],
+        typer.Option(
+            metavar="RATE",
+            help="Decide by the threshold for this false-positive rate, not the model's own.",
+            rich_help_panel=THRESHOLD,
+        ),
     ] = None,
     copy_to: Annotated[
-        Optional[Path], typer.Option(help="Sort copies of the files into DIR/normal, DIR/anomalous and DIR/error.")
+        Optional[Path],
+        typer.Option(
+            metavar="DIR",
+            help="Sort copies of the files into DIR/normal, DIR/anomalous and DIR/error.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     maps: Annotated[
         Optional[Path],
@@ -34,10 +68,16 @@ def predict(
             help="Write heat maps into DIR under the images' paths: .overlay.png, .mask.png (255 beyond the "
             "threshold), and .npy (the distances of all places, float32).",
             metavar="DIR",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     watch: Annotated[
-        Optional[Path], typer.Option(help="Score the images that arrive in this folder, until Ctrl-C.")
+        Optional[Path],
+        typer.Option(
+            metavar="DIR",
+            help="Score the images that arrive in this folder, until Ctrl-C.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     listed: Annotated[
         Optional[Path],
@@ -46,10 +86,17 @@ def predict(
             help="Score the images that this CSV file lists, each by the model that it names: its columns are path "
             "(from the file's folder) and model.",
             metavar="FILE",
+            rich_help_panel=IMAGES,
         ),
     ] = None,
     null: Annotated[
-        bool, typer.Option("--null", "-0", help="End names in the list on stdin by NUL, as find -print0 does.")
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="End names in the list on stdin by NUL, as find -print0 does.",
+            rich_help_panel=IMAGES,
+        ),
     ] = False,
     fail_on_anomaly: Annotated[
         bool, typer.Option("--fail-on-anomaly", help="Exit with status 3 if an image is anomalous.")

@@ -40,7 +40,7 @@ _KINDS = {
     "overlay": (OVERLAY, "image/png"),
     "mask": (MASK, "image/png"),
     "npy": (DISTANCES, "application/octet-stream"),
-}
+}  # of heat maps -> file of `map_files`, media type
 _PATIENCE = 60.0  # seconds in which a body must have come
 _AT_ONCE = 64  # connections; further ones are told to come again
 _LAST = 5  # seconds that requests under way have left when the server is stopped
@@ -69,8 +69,12 @@ def serve(models: Mapping[str, ReadyModel], address: tuple[str, int], say: Say, 
             say("Whoever reaches this address can use it: there is no password and no encryption.")
         config = uvicorn.Config(
             application(models, most_bytes),
-            **{"http": "h11", "loop": "asyncio", "ws": "none", "lifespan": "off"},
-            **{"log_level": "warning", "access_log": False, "server_header": False, "proxy_headers": False},
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
             limit_concurrency=_AT_ONCE,
             timeout_graceful_shutdown=_LAST,
         )
@@ -82,9 +86,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        raise UserError(
-            f"cannot serve on {host}, port {port}: {error.strerror}. Choose another --host or --port."
-        ) from None
+        reason = f"cannot serve on {host}, port {port}: {error.strerror}"
+        raise UserError(f"{reason}. Choose another --host or --port.") from None
 
 
 def _url(listener: socket.socket) -> str:

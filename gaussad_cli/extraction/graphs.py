@@ -13,7 +13,7 @@ from gaussad_cli.extraction.store import digest
 from gaussad_cli.files import write_whole
 
 GRAPHS = ".graphs"  # folder of the exported graphs in the cache
-EXPORT_VERSION = 3  # raise it when the same network would give another graph
+EXPORT_VERSION = 4  # raise it when the same network would give another graph
 
 
 def load_graph(network: ResolvedNetwork, cache: Path) -> bytes:

@@ -235,8 +235,11 @@ class Unchanged(LevelNetwork):
 
     levels = (1,)
 
-    def forward(self, images):
-        return (images,)
+    def feature_maps(self, images):
+        yield images
+
+    def pool(self, level):
+        return level
 
 
 @pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-lite0", "timm:test_vit"])
