@@ -32,7 +32,7 @@ def predict(
     model: ModelFiles,
     images: Annotated[
         Optional[list[str]],
-        typer.Argument(metavar="[IMAGES]...", help="Images, folders of images, or - for a list of paths on stdin."),
+        typer.Argument(metavar="IMAGES", help="Images, folders of images, or - for a list of paths on stdin."),
     ] = None,
     style: Annotated[
         str,

@@ -10,26 +10,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaussad_cli.backbones.resolve import ResolvedNetwork
-from gaussad_cli.detector.look import find_network
+from gaussad_cli.detector.look import carried_engine, find_network
 from gaussad_cli.detector.model import Model
+from gaussad_cli.extraction.network_graph import MAP, feature_map_graph
 
 FeatureMaps: TypeAlias = Callable[[NDArray[np.uint8]], dict[int, NDArray[np.float32]]]  # (S, S, 3) -> level: (D, H, W)
 
-_OUTPUT = "map_"  # and the level: the name of an output
-
 
 def open_feature_maps(model: Model, weights: Path | None) -> FeatureMaps:
-    """Open the network that a model was trained with, to see its feature maps.
+    """Open the network that a model was trained with, to see its feature maps: the one that it carries, if any.
 
     Parameters
     ----------
-    weights : see :func:`gaussad_cli.detector.look.find_network`
+    weights : see :func:`gaussad_cli.detector.look.find_network`; if they are given, the network is built from them
 
     Raises
     ------
     UserError
         If the network is not the model's.
     """
+    if model.network and weights is None:
+        carried_engine(model)  # it runs, and is the model's
+        return feature_maps_of_graph(feature_map_graph(model.network))
     return feature_maps_of_network(find_network(model, weights))
 
 
@@ -45,7 +47,7 @@ def feature_maps_of_graph(graph: bytes) -> FeatureMaps:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors; it would warn of weights that only the levels' features need
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    levels = [int(output.name.removeprefix(_OUTPUT)) for output in session.get_outputs()]
+    levels = [int(output.name.removeprefix(MAP)) for output in session.get_outputs()]
 
     def feature_maps(square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         maps: list[NDArray[np.float32]] = session.run(None, {"image": square[None]})
