@@ -7,6 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from gaussad_cli.cli.layout import THRESHOLD
 from gaussad_cli.cli.options import Cache, ModelFiles, note
 from gaussad_cli.errors import UserError
 
@@ -16,14 +17,25 @@ _PACKAGES = ("starlette", "uvicorn")
 def serve(
     model: ModelFiles,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Listen on this address.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Listen on this port; 0 takes a free one.")] = 8000,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Refuse images of more bytes.")] = 50_000_000,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Listen on this port; 0 takes a free one.")
+    ] = 8000,
+    max_bytes: Annotated[int, typer.Option(metavar="N", min=1, help="Refuse images of more bytes.")] = 50_000_000,
     threshold: Annotated[
-        Optional[float], typer.Option(metavar="DISTANCE", help="Decide by this distance, not by the model's own.")
+        Optional[float],
+        typer.Option(
+            metavar="DISTANCE",
+            help="Decide by this distance, not by the model's own.",
+            rich_help_panel=THRESHOLD,
+        ),
     ] = None,
     fpr: Annotated[
         Optional[float],
-        typer.Option(metavar="RATE", help="Decide by the threshold for this false-positive rate, not the models' own."),
+        typer.Option(
+            metavar="RATE",
+            help="Decide by the thresholds for this false-positive rate, not the models' own.",
+            rich_help_panel=THRESHOLD,
+        ),
     ] = None,
     cache: Cache = Path("cache"),
 ) -> None:
