@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from urllib.parse import quote
 
@@ -182,6 +183,16 @@ def test_a_client_that_leaves_in_the_middle_does_no_harm(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
         connection.sendall(b"POST /predict/knob HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
     assert ask(server.port, "/").status == 200
+
+
+def test_connections_beyond_the_limit_are_told_to_come_again(server):
+    with ExitStack() as open_ones:
+        for _ in range(serving._AT_ONCE):
+            open_ones.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
+        assert ask(server.port, "/").status == 503
+    deadline = time.monotonic() + 30
+    while ask(server.port, "/").status == 503:
+        assert time.monotonic() < deadline
 
 
 def test_clients_that_ask_at_the_same_time_get_what_each_gets_alone(server, products, gaussad):
