@@ -17,9 +17,13 @@ import pytest
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
-from gaussad_cli.backbones.resolve import ResolvedNetwork
+from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork
 from gaussad_cli.cli import main
+from gaussad_cli.datasets.own import OwnImages
+from gaussad_cli.detector.container import write_model
+from gaussad_cli.detector.train import DetectorOptions, train_detector
 from gaussad_cli.extraction import store
+from gaussad_cli.extraction.engine import AUTO
 from gaussad_cli.extraction.graphs import GRAPHS
 from gaussad_cli.extraction.graphs import load_graph as really_load_graph
 from gaussad_cli.files import sha256_of
@@ -159,3 +163,18 @@ def tiny(tmp_path: Path) -> Path:
             for i in range(n):
                 write_image(root / category / folder / f"{i:03d}.png", seed=1000 * number + 100 * len(folder) + i)
     return root
+
+
+@pytest.fixture(scope="session")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models/ (knob and lid of places with one network, cap a pooled one) and images parts/<product>/."""
+    folder = tmp_path_factory.mktemp("products")
+    (folder / "models").mkdir()
+    for number, (name, grid, levels) in enumerate((("knob", 8, "2"), ("lid", 8, "2"), ("cap", 0, "2,3"))):
+        normal = [write_image(folder / f"good/{name}/{i:02}.png", 100 * number + i) for i in range(12 + number)]
+        for i in range(3):
+            write_image(folder / f"parts/{name}/{i}.png", 1000 + 100 * number + i)
+        network = NetworkOptions("efficientnet-lite0", levels, grid=grid)
+        trained = train_detector(OwnImages(tuple(normal)), network, DetectorOptions(fpr=0.2), AUTO, folder / "cache")
+        write_model(folder / f"models/{name}.gaussad", trained.model)
+    return folder

@@ -27,6 +27,7 @@ COMMANDS = {
     "On your own images": {
         "train": "Train a detector on normal images, or a comparator.",
         "predict": "Score images: decision, p-value, and where they deviate.",
+        "serve": "Answer over HTTP: POST an image, get its row or heat map.",
         "update": "Add normal images to a model without the old ones.",
         "explain": "Draw where images deviate, and what that comes from.",
         "export": "Write a model as one ONNX file.",

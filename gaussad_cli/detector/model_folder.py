@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gaussad_cli.datasets.images import is_folder, is_hidden, readable_folders
 from gaussad_cli.detector.container import read_levels
-from gaussad_cli.detector.models import Columns, Engines, Models, Opening, ReadyModel, open_model
+from gaussad_cli.detector.models import Columns, Engines, Opening, ReadyModel, open_model
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.extraction.engine import Compute
 
@@ -22,7 +22,7 @@ _NAMED = 5  # models that a message names
 _COLUMNS = ("path", "model")  # of a list
 
 
-def open_models(path: Path, opening: Opening, listed: Mapping[Path, str] | None = None) -> Models:
+def open_models(path: Path, opening: Opening, listed: Mapping[Path, str] | None = None) -> ModelFolder | ReadyModel:
     """Open a model file, or a folder of them; see :class:`ModelFolder`.
 
     Raises
@@ -35,6 +35,20 @@ def open_models(path: Path, opening: Opening, listed: Mapping[Path, str] | None 
     if listed is not None:
         raise UserError(f"--csv says which of several models scores an image: give a folder of models, not {path}.")
     return open_model(path, opening)
+
+
+def open_all(path: Path, opening: Opening) -> dict[str, ReadyModel]:
+    """Open a model file, or all of a folder, now; return the models by their names.
+
+    Raises
+    ------
+    UserError
+        If one of them cannot be used.
+    """
+    models = open_models(path, opening)
+    if isinstance(models, ReadyModel):
+        return {path.name.removesuffix(SUFFIX): models}
+    return {name: models.open(name) for name in models.files}
 
 
 class ModelFolder:
