@@ -9,7 +9,7 @@ TABLES := 1 2 3 4 5 7 8
 # Subset runs: make reproduce MVTEC=... CATEGORIES=bottle,screw BACKBONES=efficientnet-b0 EPOCHS=20
 SUBSET := $(if $(CATEGORIES),--categories $(CATEGORIES)) $(if $(BACKBONES),--backbone $(BACKBONES)) $(if $(EPOCHS),--epochs $(EPOCHS))
 
-.PHONY: help demo test test-commands test-rest test-robustness robustness parity lint format bench constraints audit smoke reproduce plan clean $(TABLES:%=table%)
+.PHONY: help demo test test-commands test-rest test-robustness robustness parity lint format bench constraints audit package smoke reproduce plan clean $(TABLES:%=table%)
 
 help: ## List the targets
 	@grep -hE '^[a-z%]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%]+):[^#]*## */\1|/' | awk -F'|' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -83,13 +83,16 @@ audit: $(VENV)/.dev ## Look for known vulnerabilities in the versions of constra
 	@$(BIN)/python -m venv $(VENV)/audit && $(VENV)/audit/bin/pip install --quiet pip-audit
 	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
-smoke: ## Install into a clean virtual environment as a user would, and run the main job there
+package: ## Build sdist and wheel into dist/, and check them
+	scripts/package.sh dist $(PYTHON)
+
+smoke: ## Build the wheel, install it into a clean virtual environment as a user would, and run the main job there
 	scripts/smoke.sh $(PYTHON)
 
 # One run makes all tables: work that they share is done once, and finished work is not done again.
 $(TABLES:%=table%) reproduce plan: $(VENV)/.lite
 	@test -n "$(MVTEC)" || { echo "the folder of MVTec AD is needed: make $@ MVTEC=/path/to/mvtec"; exit 2; }
-	$(GAUSSAD) run $(CONFIGS:%=--config configs/%.yaml) --data $(MVTEC) $(SUBSET) $(if $(filter plan,$@),--dry-run)
+	$(GAUSSAD) run $(CONFIGS:%=--config %) --data $(MVTEC) $(SUBSET) $(if $(filter plan,$@),--dry-run)
 
 $(TABLES:%=table%): CONFIGS = $@
 reproduce plan: CONFIGS = $(TABLES:%=table%)
@@ -97,5 +100,5 @@ reproduce: ## Make Tables I to V, VII and VIII from MVTec AD: make reproduce MVT
 plan: ## Show what reproduce would do, and the time and disk space that it needs
 
 clean: ## Remove the virtual environment and the tools' files; cache and results stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

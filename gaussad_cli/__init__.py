@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from gaussad_cli.detector.estimator import GaussianDetector, ImageDetector
+    from gaussad_cli.detector.estimator import GaussianDetector
+    from gaussad_cli.detector.image_detector import ImageDetector
 
 __version__ = "0.1.0"
 __all__ = ["GaussianDetector", "ImageDetector"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the detectors when they are first used, so that the help of the command line stays fast."""
-    if name in __all__:
-        from gaussad_cli.detector import estimator
+    """Import a detector when it is first used: only one of them needs scikit-learn, and the help needs neither."""
+    if name == "GaussianDetector":
+        from gaussad_cli.detector.estimator import GaussianDetector
 
-        return getattr(estimator, name)
+        return GaussianDetector
+    if name == "ImageDetector":
+        from gaussad_cli.detector.image_detector import ImageDetector
+
+        return ImageDetector
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

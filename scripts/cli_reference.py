@@ -28,6 +28,7 @@ INTRODUCTION = """\
 """
 _KINDS = {Path: "path", str: "text", int: "integer", float: "number", bool: "flag"}
 _EXAMPLE = "Example: "
+_CHOICE = re.compile(r"\[([a-z0-9|-]+)\]")  # a metavar of known values
 _DEFAULT = re.compile(r"\s*\[default: (.*)\]$")  # a help text that words its default itself
 
 
@@ -66,18 +67,23 @@ def _row(parameter: Any, hint: Any) -> str:
     """Return the table row of an option or an argument that is declared as `hint`, Annotated[a type, Typer's info]."""
     names = [*parameter.opts, *parameter.secondary_opts] if parameter.param_type_name == "option" else [parameter.name]
     declared, information = get_args(hint)
-    kind = _kind(declared) + (f", at least {information.min:g}" if information.min is not None else "")
+    kind = _kind(declared, information.metavar) + (
+        f", at least {information.min:g}" if information.min is not None else ""
+    )
     default, text = _default_and_text(parameter)
     cells = (_escaped(" ".join(cell.split())) for cell in (kind, default, text))
     return f"| {', '.join(f'`{name}`' for name in names)} | {' | '.join(cells)} |"
 
 
-def _kind(hint: Any) -> str:
-    """Name a parameter's type in words: Optional[list[int]] is "integer, repeatable"."""
+def _kind(hint: Any, metavar: str | None) -> str:
+    """Name a parameter's type in words: Optional[list[int]] is "integer, repeatable", and [a|b|c] is "a, b or c"."""
     if get_origin(hint) is list:
-        return f"{_kind(get_args(hint)[0])}, repeatable"
+        return f"{_kind(get_args(hint)[0], metavar)}, repeatable"
+    if values := _CHOICE.fullmatch(metavar or ""):
+        *first, last = values[1].split("|")
+        return f"{', '.join(first)} or {last}" if first else last
     parts = [part for part in get_args(hint) if part is not type(None)]
-    return _kind(parts[0]) if parts else _KINDS[hint]
+    return _kind(parts[0], metavar) if parts else _KINDS[hint]
 
 
 def _default_and_text(parameter: Any) -> tuple[str, str]:

@@ -19,10 +19,11 @@ from threadpoolctl import threadpool_limits
 
 from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.cli import main
-from gaussad_cli.extraction import onnx_engine, store
+from gaussad_cli.extraction import store
+from gaussad_cli.extraction.graphs import GRAPHS
+from gaussad_cli.extraction.graphs import load_graph as really_load_graph
 from gaussad_cli.files import sha256_of
 
-really_load_graph = onnx_engine.load_graph
 ROOT = Path(__file__).parents[1]
 # Small matrices: on a busy machine, BLAS threads that wait for each other cost minutes.
 threadpool_limits(1, user_api="blas")
@@ -50,7 +51,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
         folder = kept / store.digest(identity)
         really_load_graph(network, folder)
         with suppress(OSError):  # a cache that cannot be written is what some tests are about
-            shutil.copytree(folder / onnx_engine.GRAPHS, cache / onnx_engine.GRAPHS, dirs_exist_ok=True)
+            shutil.copytree(folder / GRAPHS, cache / GRAPHS, dirs_exist_ok=True)
         return really_load_graph(network, cache)
 
     return load
@@ -62,7 +63,7 @@ def gaussad(
 ) -> Cli:
     """Run `gaussad ARGS` in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(onnx_engine, "load_graph", graphs)
+    monkeypatch.setattr("gaussad_cli.extraction.graphs.load_graph", graphs)
 
     def run(*args: object) -> Result:
         monkeypatch.setattr("sys.argv", ["gaussad", *map(str, args)])
@@ -94,7 +95,7 @@ def extract_once(gaussad: Cli, extractions: tuple[Path, dict[str, Path]]) -> Cal
             done = gaussad("extract", "--data", data, *options, "--cache", kept / key)
             assert done.code == 0, done.err
             folders[key] = "cache" / Path(done.out.strip()).relative_to(kept / key)
-        ignored = shutil.ignore_patterns(onnx_engine.GRAPHS)
+        ignored = shutil.ignore_patterns(GRAPHS)
         shutil.copytree(kept / key, "cache", ignore=ignored, dirs_exist_ok=True)
         return folders[key]
 

@@ -25,3 +25,8 @@ def test_constraints_are_names_and_versions():
 def test_every_dependency_has_one_within_its_bounds(requirement):
     (version,) = [line.split("==")[1] for line in LINES if line.startswith(f"{canonicalize_name(requirement.name)}==")]
     assert requirement.specifier.contains(version)
+
+
+def test_the_requirements_for_predicting_are_those_of_the_project():
+    lines = (ROOT / "requirements-predict.txt").read_text("ascii").splitlines()
+    assert {line for line in lines if not line.startswith("#")} < set(PROJECT["dependencies"])

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from gaussad_cli.backbones.available import describe_here, weights_here
 from gaussad_cli.backbones.network import create_model, tap_levels
 from gaussad_cli.backbones.registry import BACKBONES, Backbone, Padding, format_levels, published_digest
 from gaussad_cli.backbones.weights import (
@@ -57,9 +58,10 @@ def measure_shape(backbone: Backbone, padding: Padding) -> Shape:
 
 
 def describe_backbones() -> str:
-    """Return a table of the backbones."""
+    """Return a table of the backbones, and which of them have their weights on this machine."""
     rows = [(b.name, b.n_levels, f"{b.input_size} px", _source(b)) for b in BACKBONES.values()]
-    return pd.DataFrame(rows, columns=["backbone", "levels", "input", "weights"]).to_string(index=False)
+    table = pd.DataFrame(rows, columns=["backbone", "levels", "input", "weights"])
+    return f"{table.to_string(index=False)}\n\n{describe_here()}"
 
 
 def describe_backbone(backbone: Backbone) -> str:
@@ -76,7 +78,7 @@ def describe_backbone(backbone: Backbone) -> str:
             backbone.name,
             f"input          {backbone.input_size} x {backbone.input_size}, without keeping the aspect ratio; "
             f"mean {_rounded(backbone.mean)}, std {_rounded(backbone.std)}",
-            f"weights        {_source(backbone)}",
+            f"weights        {_source(backbone)}; {weights_here(backbone) or 'not on this machine'}",
             *_published(backbone),
             f"padding        {', '.join(backbone.paddings)}{' (the first is the default)' if len(shapes) > 1 else ''}",
             f"parameters     {count_parameters(backbone) / 1e6:.2f} M in all levels, without the classifier",

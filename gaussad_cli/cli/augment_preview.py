@@ -23,13 +23,20 @@ def augment_preview(
     categories: Categories = None,
     augmentation: Rules = None,
     seed: Seed = 0,
-    images: Annotated[int, typer.Option(min=1, help="Show this many images, one per row.")] = 4,
-    epochs: Annotated[int, typer.Option(min=1, help="Show this many epochs beside each original image.")] = 9,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Show this many images, one per row.")] = 4,
+    epochs: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Show this many epochs beside each original image.")
+    ] = 9,
     size: Annotated[
         int,
-        typer.Option(min=32, max=1024, help="Resize to this many pixels; a backbone's input size shows what it sees."),
+        typer.Option(
+            min=32,
+            max=1024,
+            metavar="PIXELS",
+            help="Resize to this many pixels; a backbone's input size shows what it sees.",
+        ),
     ] = 224,
-    out: Annotated[Path, typer.Option(help="Write the sheets to this folder.")] = Path("preview"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Write the sheets to this folder.")] = Path("preview"),
 ) -> None:
     """Show what augmentation does to images: write one contact sheet per category.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import canonical_names, note
+from gaussad_cli.cli.options import backbone_option, canonical_names, choice, note
 from gaussad_cli.errors import UserError
 
 FORMATS = ("text", "csv")
@@ -17,21 +17,31 @@ DIFFERENT = 3  # exit status with --fail-on-difference
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="A results folder, or the folder of a data set in one.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The other; may be the same, with --key-a and --key-b.")],
-    dataset: Annotated[Optional[str], typer.Option(help="Which data set, where a folder holds several.")] = None,
-    backbone: Annotated[Optional[list[str]], typer.Option(help="Only these; repeatable.  [default: all]")] = None,
+    dataset: Annotated[
+        Optional[str], typer.Option(metavar="NAME", help="Compare this data set, where a folder holds several.")
+    ] = None,
+    backbone: Annotated[
+        Optional[list[str]], backbone_option(help="Compare only this one; repeatable.  [default: all]")
+    ] = None,
     score: Annotated[
-        Optional[list[str]], typer.Option(help="Only these, such as mahalanobis; repeatable.  [default: all]")
+        Optional[list[str]],
+        typer.Option(metavar="NAME", help="Compare only this one, such as mahalanobis; repeatable.  [default: all]"),
     ] = None,
     key_a: Annotated[
-        Optional[str], typer.Option(help="Which variant of a backbone in A: the beginning of its key.")
+        Optional[str],
+        typer.Option(metavar="KEY", help="Choose a variant of a backbone in A by the beginning of its key."),
     ] = None,
     key_b: Annotated[
-        Optional[str], typer.Option(help="Which variant of a backbone in B: the beginning of its key.")
+        Optional[str],
+        typer.Option(metavar="KEY", help="Choose a variant of a backbone in B by the beginning of its key."),
     ] = None,
     min_difference: Annotated[
-        float, typer.Option(min=0.0, help="Ignore cells that differ by no more percentage points of AUROC.")
+        float,
+        typer.Option(min=0.0, metavar="POINTS", help="Ignore cells that differ by no more percentage points of AUROC."),
     ] = 0.0,
-    style: Annotated[str, typer.Option("--format", help="text, or csv with all differing cells and tests.")] = "text",
+    style: Annotated[
+        str, choice(FORMATS, "--format", help="Print like this; csv has all differing cells and tests.")
+    ] = "text",
     fail_on_difference: Annotated[
         bool, typer.Option("--fail-on-difference", help="Exit 3 if a cell differs by more than --min-difference.")
     ] = False,

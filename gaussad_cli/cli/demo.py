@@ -13,7 +13,9 @@ from gaussad_cli.cli.tables import render_tables
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="Write the demo's data, cache and results here.")] = Path("gaussad-demo"),
+    folder: Annotated[Path, typer.Option(metavar="DIR", help="Write the demo's data, cache and results here.")] = Path(
+        "gaussad-demo"
+    ),
 ) -> None:
     """Run everything on the images of 'pip install gaussad[demo]': a minute, without data set or network connection."""
     from gaussad_cli.datasets.demo import write_demo_data

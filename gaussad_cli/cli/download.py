@@ -14,18 +14,28 @@ from gaussad_cli.errors import UserError
 if TYPE_CHECKING:
     from gaussad_cli.datasets.download import Source
 
+DATASETS = ["mvtec", "visa", "btad"]
+
 
 def download(
-    dataset: Annotated[str, typer.Argument(help="Data set to download: mvtec, visa or btad.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(
+            metavar=f"[{'|'.join(DATASETS)}]", autocompletion=lambda: DATASETS, help="Data set to download."
+        ),
+    ],
     data: Annotated[
-        Optional[Path], typer.Option(help="Folder to put the categories in.  [default: the data set's name]")
+        Optional[Path],
+        typer.Option(metavar="DIR", help="Put the categories in this folder.  [default: the data set's name]"),
     ] = None,
     categories: Categories = None,
     accept_licence: Annotated[
         bool, typer.Option("--accept-licence", help="Accept the licence, which you have read.")
     ] = False,
-    url: Annotated[Optional[str], typer.Option(help="Download the archive from this address, if it has moved.")] = None,
-    sha256: Annotated[Optional[str], typer.Option(help="Require this SHA-256 of the archive.")] = None,
+    url: Annotated[
+        Optional[str], typer.Option(metavar="URL", help="Download the archive from this address, if it has moved.")
+    ] = None,
+    sha256: Annotated[Optional[str], typer.Option(metavar="HASH", help="Require this SHA-256 of the archive.")] = None,
 ) -> None:
     """Download MVTec AD, VisA or BTAD, in the layout that gaussad reads.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gaussad_cli.cli.layout import OUTPUT, SCORE
 from gaussad_cli.cli.options import (
     BackboneName,
     Cache,
@@ -74,10 +75,20 @@ def evaluate(
     threshold: Thresholds = None,
     fpr: Fpr = None,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Compute the AUROC for every number of kept components too, for the report.")
+        bool,
+        typer.Option(
+            "--sweep",
+            help="Compute the AUROC for every number of kept components too, for the report.",
+            rich_help_panel=SCORE,
+        ),
     ] = False,
     maps: Annotated[
-        bool, typer.Option("--maps", help="Keep the test images' heat maps of places in the results folder too.")
+        bool,
+        typer.Option(
+            "--maps",
+            help="Keep the test images' heat maps of places in the results folder too.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = False,
     jobs: Jobs = 1,
     scheduler: Scheduler = None,

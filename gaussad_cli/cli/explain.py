@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional, TypeAlias
 
 import typer
 
-from gaussad_cli.cli.options import ModelFile, Weights, note, print_result, raise_problems
+from gaussad_cli.cli.options import Cache, ModelFile, Weights, note, print_result, raise_problems
 from gaussad_cli.errors import ImageError, UserError
 
 if TYPE_CHECKING:
@@ -23,19 +23,27 @@ ExplainImage: TypeAlias = "Callable[[Path, Path], Decided]"  # image and picture
 
 def explain(
     model: ModelFile,
-    images: Annotated[list[Path], typer.Argument(help="Images, folders of images, or - for a list of paths on stdin.")],
-    out: Annotated[Path, typer.Option(help="Folder where the pictures are written.")] = Path("explanations"),
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGES...", help="Images, folders of images, or - for a list of paths on stdin."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Write the pictures to this folder.")] = Path("explanations"),
     level: Annotated[
-        Optional[int], typer.Option(help="Level of a pooled model to explain.  [default: the one that stands out most]")
+        Optional[int],
+        typer.Option(
+            metavar="N", help="Explain this level of a pooled model.  [default: the one that stands out most]"
+        ),
     ] = None,
     normal: Annotated[
         Optional[Path],
         typer.Option(
-            help="Folder of normal images: what 20 of them have in common is subtracted from the maps of a pooled "
-            "model. For aligned objects."
+            metavar="DIR",
+            help="Subtract what 20 normal images of this folder have in common from the maps of a pooled model. For "
+            "aligned objects.",
         ),
     ] = None,
     weights: Weights = None,
+    cache: Cache = Path("cache"),
     json_: Annotated[bool, typer.Option("--json", help="Print a line of JSON per image, not a table.")] = False,
 ) -> None:
     """Explain the scores of images: where they deviate, and what that comes from. Draws a picture for each image.
@@ -60,7 +68,7 @@ def explain(
     if trained.places is None:
         explain_image = _pooled(trained, weights, level, normal)
     elif level is None and normal is None:
-        explain_image = _of_places(trained, trained.places, weights)
+        explain_image = _of_places(trained, trained.places, weights, cache)
     else:
         raise UserError("--level and --normal are for pooled models: leave them out, or train with --pooled.")
     paths, problems = list(expand(map(str, images), list_names(sys.stdin), note)), []
@@ -96,12 +104,12 @@ def _pooled(model: Model, weights: Path | None, level: int | None, normal: Path 
     return explain_image
 
 
-def _of_places(model: Model, places: PlacesModel, weights: Path | None) -> ExplainImage:
+def _of_places(model: Model, places: PlacesModel, weights: Path | None, cache: Path) -> ExplainImage:
     """Return the function that explains an image by a model of places, and draws it."""
     from gaussad_cli.detector.explain_places import open_places_explainer
     from gaussad_cli.detector.place_pictures import draw_places
 
-    explainer = open_places_explainer(model, places, weights)
+    explainer = open_places_explainer(model, places, weights, cache, note)
 
     def explain_image(image: Path, picture: Path) -> Decided:
         explanation = explainer.explain(explainer.read(image), str(image))

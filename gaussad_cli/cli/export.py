@@ -7,18 +7,23 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import ModelFile, Weights
+from gaussad_cli.cli.options import ModelFile, Weights, choice
 from gaussad_cli.errors import UserError
+
+FORMATS = ("onnx",)
+INPUTS = ("nhwc-uint8", "nchw-float")
 
 
 def export(
     model: ModelFile,
-    out: Annotated[Path, typer.Option(help="File to write.")],
-    format_: Annotated[str, typer.Option("--format", help="onnx.")] = "onnx",
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Write this file.")],
+    format_: Annotated[str, choice(FORMATS, "--format", help="Write this kind of file.")] = "onnx",
     input_: Annotated[
         str,
-        typer.Option(
-            "--input", help="Images as nhwc-uint8, (N, H, W, 3) bytes, or nchw-float, (N, 3, H, W) from 0 to 1. RGB."
+        choice(
+            INPUTS,
+            "--input",
+            help="Take RGB images like this: (N, H, W, 3) bytes, or (N, 3, H, W) numbers from 0 to 1.",
         ),
     ] = "nhwc-uint8",
     resize: Annotated[
@@ -28,7 +33,8 @@ def export(
         ),
     ] = False,
     image: Annotated[
-        Optional[list[Path]], typer.Option(help="Image to compare scores on; repeatable.  [default: 3 random ones]")
+        Optional[list[Path]],
+        typer.Option(metavar="FILE", help="Compare scores on this image; repeatable.  [default: 3 random ones]"),
     ] = None,
     weights: Weights = None,
 ) -> None:
@@ -44,7 +50,7 @@ def export(
     Example: gaussad export screw.gaussad --out screw.onnx --resize --image mvtec/screw/test/good/000.png
     """
     from gaussad_cli.detector.container import read_model
-    from gaussad_cli.detector.export import FORMATS, export_model
+    from gaussad_cli.detector.export import export_model
 
     if format_ not in FORMATS:
         raise UserError(f"unknown --format '{format_}'. Known: {', '.join(FORMATS)}.")

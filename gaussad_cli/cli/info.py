@@ -20,7 +20,8 @@ def info(
         ),
     ] = None,
     weights: Annotated[
-        Optional[Path], typer.Option(help="Describe this weight file: which backbones it fits, and what it lacks.")
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Describe this weight file: which backbones it fits, and what it lacks."),
     ] = None,
     verify: Verify = True,
 ) -> None:

@@ -7,20 +7,21 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import WhichDataset, canonical_name, note, print_result
+from gaussad_cli.cli.options import WhichDataset, backbone_option, canonical_name, note, print_result
 
 
 def report(
-    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    results: Annotated[Path, typer.Option(metavar="DIR", help="Read the results from this folder.")] = Path("results"),
     dataset: WhichDataset = None,
     data: Annotated[
-        Optional[Path], typer.Option(help="Folder of the images, for thumbnails and masks.  [default: no images]")
+        Optional[Path],
+        typer.Option(metavar="DIR", help="Show images and masks from this folder of images.  [default: no images]"),
     ] = None,
     backbone: Annotated[
-        Optional[str], typer.Option(help="Show the distances of this one in detail.  [default: the best]")
+        Optional[str], backbone_option(help="Show the distances of this one in detail.  [default: the best]")
     ] = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="The file to write.  [default: report.html in the results]")
+        Optional[Path], typer.Option(metavar="FILE", help="Write this file.  [default: report.html in the results]")
     ] = None,
 ) -> None:
     """Write one self-contained HTML file: tables, figures, best and worst images, and what was run.

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from gaussad_cli.cli.layout import AUGMENTATION, EXPERIMENT, NETWORK, SCORE
 from gaussad_cli.cli.options import (
+    SCORES,
     BatchSize,
     Cache,
     Categories,
@@ -31,7 +33,9 @@ from gaussad_cli.cli.options import (
     Verify,
     Workers,
     announce_images,
+    backbone_option,
     canonical_names,
+    choice,
     note,
     print_result,
     raise_problems,
@@ -39,6 +43,7 @@ from gaussad_cli.cli.options import (
 )
 from gaussad_cli.cli.tables import check_tables, render_tables
 from gaussad_cli.errors import UserError
+from gaussad_cli.experiments.named import find_experiment, names
 
 if TYPE_CHECKING:
     from gaussad_cli.experiments.config import Experiment, Overrides
@@ -47,34 +52,46 @@ if TYPE_CHECKING:
 _EXPERIMENT = "gaussad.experiment"  # the context's key for the experiment read from --config
 
 
-def _read_config(ctx: typer.Context, paths: Optional[list[Path]]) -> Optional[list[Path]]:
+def _read_config(ctx: typer.Context, given: Optional[list[str]]) -> Optional[list[str]]:
     """Read the files; their options become defaults, which the command line overrides."""
-    if paths:
+    if given:
         from gaussad_cli.experiments.config import read_experiments
 
-        names = {option.removeprefix("--") for p in ctx.command.params for option in p.opts if option != "--config"}
-        ctx.meta[_EXPERIMENT] = experiment = read_experiments(paths, names)
+        paths = [find_experiment(name) for name in given]
+        options = {option.removeprefix("--") for p in ctx.command.params for option in p.opts if option != "--config"}
+        ctx.meta[_EXPERIMENT] = experiment = read_experiments(paths, options)
         parameters = {option.removeprefix("--"): p for p in ctx.command.params for option in p.opts}
         ctx.default_map = {str(parameters[name].name): value for name, value in experiment.options.items()}
-    return paths
+    return given
 
 
 def run(
     ctx: typer.Context,
     data: Data,
     config: Annotated[  # noqa: ARG001 (its callback reads it)
-        Optional[list[Path]],
-        typer.Option(callback=_read_config, is_eager=True, help="Run this experiment file, see configs/; repeatable."),
+        Optional[list[str]],
+        typer.Option(
+            callback=_read_config,
+            is_eager=True,
+            metavar="NAME|FILE",
+            autocompletion=names,
+            help=f"Run this experiment: {', '.join(names())}, or a YAML file of your own; repeatable.",
+            rich_help_panel=EXPERIMENT,
+        ),
     ] = None,
     backbone: Annotated[
         Optional[list[str]],
-        typer.Option(help="Use these networks (repeatable or comma-separated); overrides the config's."),
+        backbone_option(help="Use these networks (repeatable or comma-separated); overrides the config's."),
     ] = None,
     categories: Categories = None,
     levels: Levels = None,
     weights: Annotated[
         Optional[list[str]],
-        typer.Option(help="Read FILE instead of the published weights; NAME=FILE for each of several backbones."),
+        typer.Option(
+            metavar="[NAME=]FILE",
+            help="Read this file, not the published one; NAME=FILE for each of several backbones.",
+            rich_help_panel=NETWORK,
+        ),
     ] = None,
     verify: Verify = True,
     padding: Padding = None,
@@ -82,9 +99,11 @@ def run(
     grid: Grid = 0,
     score: Annotated[
         Optional[str],
-        typer.Option(
-            help="Evaluate this score, as in evaluate, without thresholds; with --grid, places.  [default: paper, "
-            "those of Tables I and III; none with --grid]"
+        choice(
+            ("paper", *SCORES),
+            help="Compute this score, as evaluate does, without thresholds; with --grid, places.  [default: paper, "
+            "those of Tables I and III; none with --grid]",
+            rich_help_panel=SCORE,
         ),
     ] = None,
     engine: Engine = "auto",
@@ -94,7 +113,12 @@ def run(
     workers: Workers = None,
     epochs: Annotated[
         Optional[int],
-        typer.Option(min=0, help="Add this many augmented epochs to the original images; the paper uses 100."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Add this many augmented epochs to the original images; the paper uses 100.",
+            rich_help_panel=AUGMENTATION,
+        ),
     ] = None,
     seed: Seed = 0,
     augmentation: Rules = None,
@@ -107,7 +131,12 @@ def run(
     jobs: Jobs = 1,
     scheduler: Scheduler = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show the stages, and the time and disk space that they need.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only show the stages, and the time and disk space that they need.",
+            rich_help_panel=EXPERIMENT,
+        ),
     ] = False,
 ) -> None:
     """Extract, fit, evaluate every score of Tables I and III, and print the tables.
@@ -120,7 +149,7 @@ def run(
 
     Example: gaussad run --data mvtec --backbone efficientnet-lite0 --grid 28 --score places
 
-    Example: gaussad run --config configs/table1.yaml --config configs/table5.yaml --data mvtec --dry-run
+    Example: gaussad run --config table1 --config table5 --data mvtec --dry-run
     """
     from gaussad_cli.datasets.index import dataset_name
     from gaussad_cli.experiments.config import Overrides
@@ -129,8 +158,8 @@ def run(
     from gaussad_cli.parallel import Distribution
 
     tables = check_tables(table, style)
-    names = canonical_names([name for value in backbone or () for name in split_names(value) or ()])
-    overrides = Overrides(tuple(names), epochs, levels, _weights(weights), padding, moments_only, depth, grid)
+    backbones = canonical_names([name for value in backbone or () for name in split_names(value) or ()])
+    overrides = Overrides(tuple(backbones), epochs, levels, _weights(weights), padding, moments_only, depth, grid)
     experiment = _experiment(ctx, overrides, score)
     setup = Setup(
         data=data,
@@ -167,7 +196,7 @@ def _experiment(ctx: typer.Context, overrides: Overrides, score: str | None) -> 
         return read
     if not overrides.backbone:
         raise UserError(
-            "no network is given: choose one with --backbone efficientnet-b4, or an experiment with --config FILE."
+            "no network is given: choose one with --backbone efficientnet-b4, or an experiment with --config table3."
         )
     return Experiment((), (one_step(overrides, score),))
 
@@ -201,8 +230,7 @@ def _run_experiment(
     if all(isinstance(stage, ExtractionStage) for stage in stages):  # there are no results to show
         return raise_problems(progress.problem)
     extracted = [network for stage in stages if isinstance(stage, ExtractionStage) for network in stage.networks]
-    names = [network.backbone for network in extracted]
-    only = None if experiment.tables else names
+    only = None if experiment.tables else [network.backbone for network in extracted]
     numbers = tables or list(experiment.tables)
     typer.echo(render_tables(numbers, only, setup.out, setup.dataset, style, setup.names), nl=False)
     raise_problems(progress.problem)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.options import Format, TableNumbers, WhichDataset, canonical_names, note
+from gaussad_cli.cli.layout import OUTPUT
+from gaussad_cli.cli.options import Format, TableNumbers, WhichDataset, backbone_option, canonical_names, note
 from gaussad_cli.errors import UserError
 from gaussad_cli.tables.known import NAMES, NUMBERS, SUFFIXES
 
@@ -20,15 +21,23 @@ TOO_FAR = 3  # exit status of a check that failed
 
 def tables(
     table: TableNumbers = None,
-    backbone: Annotated[Optional[list[str]], typer.Option(help="Only these; repeatable.  [default: all]")] = None,
-    results: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    backbone: Annotated[
+        Optional[list[str]], backbone_option(help="Show only this one; repeatable.  [default: all]")
+    ] = None,
+    results: Annotated[
+        Path, typer.Option(metavar="DIR", help="Read the results from this folder.", rich_help_panel=OUTPUT)
+    ] = Path("results"),
     dataset: WhichDataset = None,
     style: Format = "text",
     check: Annotated[
         bool, typer.Option("--check", help="Compare with the paper instead; exit 3 if a cell is too far from it.")
     ] = False,
     tolerances: Annotated[
-        Optional[Path], typer.Option(help="YAML file of how far cells may be, see gaussad_cli/tables/tolerances.yaml.")
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="Read from this YAML file how far cells may be, see gaussad_cli/tables/tolerances.yaml.",
+        ),
     ] = None,
 ) -> None:
     """Print the paper's tables from the results, measured beside published, and write them to the results folder.

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from gaussad_cli.cli.layout import (
+    IMAGES,
+    NETWORK,
+    OUTPUT,
+    SCORE,
+    THRESHOLD,
+    SectionedCommand,
+    SectionedGroup,
+    plain_typer,
+)
 from gaussad_cli.cli.options import (
+    MODES,
     BackboneName,
     BatchSize,
     Cache,
@@ -33,7 +44,9 @@ from gaussad_cli.cli.options import (
     Weights,
     Workers,
     announce_images,
+    backbone_option,
     canonical_names,
+    choice,
     note,
     raise_problems,
     split_names,
@@ -41,76 +54,124 @@ from gaussad_cli.cli.options import (
 from gaussad_cli.errors import UserError
 
 if TYPE_CHECKING:
+    from gaussad_cli.backbones.resolve import NetworkOptions
     from gaussad_cli.datasets.own import OwnImages
     from gaussad_cli.gaussian.compression import Compression
     from gaussad_cli.training.train import TrainingReport
 
-train = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+train = plain_typer(cls=SectionedGroup, no_args_is_help=True)
 
 
 @train.callback(invoke_without_command=True)
 def detector(
     ctx: typer.Context,
-    normal: Annotated[Optional[Path], typer.Option(help="Folder of normal images; takes every image below it.")] = None,
+    normal: Annotated[
+        Optional[Path],
+        typer.Option(
+            metavar="DIR", help="Train on every image below this folder of normal images.", rich_help_panel=IMAGES
+        ),
+    ] = None,
     anomalous: Annotated[
         Optional[Path],
-        typer.Option(help="Folder of anomalous images, if you have some, to report how well they stand out."),
+        typer.Option(
+            metavar="DIR",
+            help="Report how well the anomalous images below this folder stand out, if you have some.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Model file to write, such as screw.gaussad.")] = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FILE", help="Write this model file, such as screw.gaussad.", rich_help_panel=OUTPUT),
+    ] = None,
     data: Annotated[
-        Optional[Path], typer.Option(help="Take the images from a folder in the MVTec layout; goes with --category.")
+        Optional[Path],
+        typer.Option(
+            metavar="DIR",
+            help="Take the images from a folder in the MVTec layout; goes with --category.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
     csv: Annotated[
         Optional[Path],
-        typer.Option("--csv", help="Take the images from a list with columns path, label, split, category."),
+        typer.Option(
+            "--csv",
+            metavar="FILE",
+            help="Take the images from a list with columns path, label, split, category.",
+            rich_help_panel=IMAGES,
+        ),
     ] = None,
-    category: Annotated[Optional[str], typer.Option(help="Category of --data, or of --csv if it has several.")] = None,
+    category: Annotated[
+        Optional[str],
+        typer.Option(
+            metavar="NAME",
+            help="Train on this category of --data, or of --csv if it has several.",
+            rich_help_panel=IMAGES,
+        ),
+    ] = None,
     fpr: Annotated[
         Optional[float],
-        typer.Option(help="Wanted false-positive rate.  [default: 0.01, or the lowest that fewer images allow]"),
+        typer.Option(
+            metavar="RATE",
+            help="Aim for this false-positive rate.  [default: 0.01, or the lowest that fewer images allow]",
+            rich_help_panel=THRESHOLD,
+        ),
     ] = None,
     pooled: Annotated[
         bool,
-        typer.Option("--pooled", help="Average features over the image, as the paper does: one Gaussian per level."),
+        typer.Option(
+            "--pooled",
+            help="Average features over the image, as the paper does: one Gaussian per level.",
+            rich_help_panel=SCORE,
+        ),
     ] = False,
     grid: Annotated[
         Optional[int],
-        typer.Option(min=2, metavar="N", help="Fit a Gaussian at each of N x N places.  [default: 28]"),
+        typer.Option(
+            min=2,
+            metavar="N",
+            help="Fit a Gaussian at each of N x N places.  [default: 28]",
+            rich_help_panel=SCORE,
+        ),
     ] = None,
     auto: Annotated[
         bool,
         typer.Option(
-            "--auto", help="Choose a pooled detector's backbone, level and mode by how well anomalous images stand out."
+            "--auto",
+            help="Choose a pooled detector's backbone, level and mode by how well anomalous images stand out.",
+            rich_help_panel=SCORE,
         ),
     ] = False,
     backbone: Annotated[
         Optional[list[str]],
-        typer.Option(
-            help="Such as resnet-18; with --auto repeatable.  [default: efficientnet-lite0; pooled: efficientnet-b4]"
+        backbone_option(
+            help="Use this network, such as resnet-18; with --auto repeatable.  [default: efficientnet-lite0; pooled: "
+            "efficientnet-b4, or the best one whose weights are here]"
         ),
     ] = None,
     levels: Annotated[
         Optional[str],
         typer.Option(
-            help="Feature levels: joined at each place, or, pooled, levels whose distances are averaged.  [default: "
-            "the middle ones; pooled: 7, or a smaller network's last but one]"
+            metavar="LEVELS",
+            help="Use these feature levels, such as 3,5 or 4-6: joined at each place, or, pooled, their distances are "
+            "averaged.  [default: the middle ones; pooled: 7, or a smaller network's last but one]",
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     mode: Annotated[
         Optional[str],
-        typer.Option(
-            help="Which components are kept: all, pca or npca; for places, of the covariance within places.  "
-            "[default: npca with --var 0.1; pooled: all]"
+        choice(
+            MODES,
+            help="Keep these components; for places, of the covariance within places.  [default: npca with --var 0.1; "
+            "pooled: all]",
+            rich_help_panel=SCORE,
         ),
     ] = None,
     var: Var = None,
     skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be read, and name them.")
+        bool,
+        typer.Option(
+            "--skip-unreadable", help="Leave out images that cannot be read, and name them.", rich_help_panel=IMAGES
+        ),
     ] = False,
     weights: Weights = None,
     verify: Verify = True,
@@ -154,8 +215,10 @@ def detector(
     if len(names) > 1 and (weights is not None or not auto):
         raise UserError("several --backbone go with --auto, and without --weights.")
     given = NetworkOptions("", levels, weights, padding, verify, depth)
-    of_default = [training.choose_network(given, None, pooled or auto, grid)]
-    networks = [training.choose_network(given, name, pooled or auto, grid) for name in names] or of_default
+    networks = [training.choose_network(given, name, pooled or auto, grid) for name in names]
+    if not names:
+        default = training.choose_network(given, None, pooled or auto, grid)
+        networks = [_with_weights(default) if weights is None else default]
     compute = Compute(engine, device, precision, batch_size, workers)
     if auto:
         trained = training.train_best_detector(images, networks, fpr, compute, cache)
@@ -185,6 +248,17 @@ def _own_images(
     return of_folders(normal or Path(), anomalous)
 
 
+def _with_weights(network: NetworkOptions) -> NetworkOptions:
+    """Return a network of the default backbone, or, if its weights cannot be had, of the best one here; say so."""
+    from gaussad_cli.backbones.available import choose_available
+    from gaussad_cli.backbones.resolve import check
+
+    name, remark = choose_available(check(network).backbone)
+    if remark:
+        note(remark)
+    return replace(network, backbone=name)
+
+
 def _compression(mode: str | None, var: float | None) -> Compression | None:
     from gaussad_cli.gaussian.compression import choose_compression
 
@@ -197,7 +271,7 @@ def _compression(mode: str | None, var: float | None) -> Compression | None:
         raise UserError(f"--mode {mode or 'all'}{'' if var is None else f' --var {var:g}'}: {error}.") from None
 
 
-@train.command()
+@train.command(cls=SectionedCommand, short_help="Fine-tune a network on normal and anomalous images.")
 def classifier(
     data: Data,
     backbone: BackboneName,
@@ -235,12 +309,18 @@ def classifier(
     _print_report(train_classifiers(request, NetworkOptions(backbone, None, weights, padding, verify), fresh))
 
 
-@train.command()
+@train.command(cls=SectionedCommand, short_help="Train an autoencoder on normal images.")
 def autoencoder(
     data: Data,
     categories: Categories = None,
     size: Annotated[
-        int, typer.Option(min=32, help="Width and height of the images in pixels, a multiple of 32; paper: 224.")
+        int,
+        typer.Option(
+            min=32,
+            metavar="PIXELS",
+            help="Resize images to this width and height, a multiple of 32; paper: 224.",
+            rich_help_panel=NETWORK,
+        ),
     ] = 224,
     max_epochs: MaxEpochs = 100,
     patience: Patience = 3,

@@ -7,18 +7,30 @@ from typing import Annotated, Optional
 
 import typer
 
+from gaussad_cli.cli.layout import IMAGES, OUTPUT
 from gaussad_cli.cli.options import BatchSize, Cache, Device, Engine, ModelFile, Precision, Weights, Workers, note
 
 
 def update(
     model: ModelFile,
-    normal: Annotated[Path, typer.Option(help="Folder of normal images to add.")],
+    normal: Annotated[
+        Path, typer.Option(metavar="DIR", help="Add the normal images of this folder.", rich_help_panel=IMAGES)
+    ],
     out: Annotated[
-        Optional[Path], typer.Option(help="Model file to write.  [default: the one that is updated]")
+        Optional[Path],
+        typer.Option(
+            metavar="FILE",
+            help="Write this model file.  [default: the one that is updated]",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     allow_anomalous: Annotated[
         bool,
-        typer.Option("--allow-anomalous", help="Add the images even if too many of them are beyond the threshold."),
+        typer.Option(
+            "--allow-anomalous",
+            help="Add the images even if too many of them are beyond the threshold.",
+            rich_help_panel=IMAGES,
+        ),
     ] = False,
     weights: Weights = None,
     engine: Engine = "auto",

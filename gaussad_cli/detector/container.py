@@ -1,18 +1,19 @@
-"""The model file: safetensors with JSON in its header, and a digest of everything. Nothing in it is ever executed.
+"""The model file: safetensors with JSON in its header, and a digest of everything. No code is in it.
 
 A file of a pooled model holds arrays per level (``7.mean``, ``7.eigenvectors``, ..., float64, and ``7.features`` of its
 images, float32). One of places has ``places.mean`` and ``places.basis``, float32, and the lower triangles of the
-factors of all places, ``places.factors``, float16. Both hold the distances of the calibration, and the leading bytes of
-the SHA-256 of every image. In the header, ``gaussad`` is JSON with everything that is not an array, and ``sha256`` is
-the digest of both. The digest finds accidents. It does not protect against forgery: whoever can change a value can
-change the digest, or the threshold, too.
+factors of all places, ``places.factors``, float16. Both hold the distances of the calibration, the leading bytes of the
+SHA-256 of every image, and the network: its ONNX graph with the weights, ``network``, uint8. In the header, ``gaussad``
+is JSON with everything that is not an array, and ``sha256`` is the digest of both. The digest finds accidents. It does
+not protect against forgery: whoever can change a value can change the digest, or the threshold, too.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,8 @@ from gaussad_cli.gaussian.places import Maps, MapScale, PlaceGaussians
 from gaussad_cli.gaussian.shrinkage import Shrinkage
 from gaussad_cli.gaussian.spectrum import Spectrum
 
-SCHEMA = 3
-_OLDER = (1, 2)  # without the features of the images; without places
+SCHEMA = 4
+_OLDER = (1, 2, 3)  # without the features of the images; without places; without the network
 MOST_HEADER = 1_000_000  # bytes; the header of a model of nine levels has 5,000
 MOST_BYTES = 4_000_000_000  # the nine levels of EfficientNet-B7 have 0.2 GB
 _ARRAYS = ("mean", "mean_remainder", "variances", "eigenvalues", "eigenvectors")
@@ -55,6 +56,8 @@ def write_model(path: Path, model: Model) -> None:
         )
     arrays: Arrays = {"calibration": model.calibration.distances}
     arrays["hashes"] = np.frombuffer(bytes.fromhex("".join(model.hashes)), np.uint8).reshape(-1, _HASH_BYTES)
+    if model.network:
+        arrays["network"] = np.frombuffer(model.network, np.uint8)
     arrays |= _pooled_arrays(model.levels) if model.places is None else _places_arrays(model.places.gaussians)
     text = json.dumps(_describe(model), sort_keys=True, allow_nan=False)
     content = _sorted_header(save(arrays, {"gaussad": text, "sha256": digest_arrays(arrays, text)}))
@@ -126,16 +129,42 @@ def read_model(path: Path) -> Model:
         If it is missing, damaged, edited, not a model, or of another version.
     """
     content = _read(path)
-    try:
+    with _reading(path):
         metadata = _metadata(content)
-        text = metadata["gaussad"]
-        described = json.loads(text, parse_constant=_refuse)
-        if described["schema"] not in (SCHEMA, *_OLDER):
-            raise UserError(_other_version(path, described))
+        described = _described(path, metadata)
         arrays = load(content)
-        if digest_arrays(arrays, text) != metadata["sha256"]:
+        if digest_arrays(arrays, metadata["gaussad"]) != metadata["sha256"]:
             raise UserError(f"{path} is damaged or was edited: it does not match its own digest. {_REMEDY}")
         return _model(described, arrays)
+
+
+def read_levels(path: Path) -> tuple[tuple[int, ...], bool]:
+    """Read from the header of a model file alone which levels a model uses, ascending, and whether it is one of places.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, not a model, or of another version. Damage to its arrays is not seen.
+    """
+    with _reading(path):
+        described = _described(path, _metadata(_read(path, 8 + MOST_HEADER)))
+        places = described.get("places")
+        levels = [level["level"] for level in described["levels"]] if places is None else dict(places["dims"])
+        return tuple(sorted(map(int, levels))), places is not None
+
+
+def _described(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    described: dict[str, Any] = json.loads(metadata["gaussad"], parse_constant=_refuse)
+    if described["schema"] not in (SCHEMA, *_OLDER):
+        raise UserError(_other_version(path, described))
+    return described
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn the errors of content that is no model's into one that the user can put right."""
+    try:
+        yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
@@ -154,11 +183,13 @@ def _other_version(path: Path, described: Mapping[str, Any]) -> str:
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int = -1) -> bytes:
+    """Return the first bytes of a file, or all."""
     try:
         if path.stat().st_size > MOST_BYTES:
             raise UserError(f"{path} is too large to be a gaussad model.")
-        return path.read_bytes()
+        with path.open("rb") as file:
+            return file.read(most)
     except OSError as error:
         raise UserError(f"cannot read the model {path}: {error.strerror}.") from None
 
@@ -182,6 +213,7 @@ def _model(described: Mapping[str, Any], arrays: Arrays) -> Model:
         calibration=calibration,
         provenance=dict(described["provenance"]),
         hashes=tuple(row.tobytes().hex() for row in hashes),
+        network=_checked(arrays, "network", (None,), np.uint8).tobytes() if "network" in arrays else b"",
     )
 
 

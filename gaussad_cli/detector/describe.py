@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gaussad_cli.detector.model import Model
-from gaussad_cli.detector.train import lowest_rate
+from gaussad_cli.detector.model import Model, lowest_rate
 
 
 def describe_model(path: Path, model: Model) -> str:

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
-from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.detector.attribution import Directions, Located, direct, locate, normal_pattern, typical_distance
-from gaussad_cli.detector.look import find_network
+from gaussad_cli.detector.feature_maps import FeatureMaps, open_feature_maps
 from gaussad_cli.detector.model import LevelModel, Model
 from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.decode import read_squares
@@ -143,31 +140,25 @@ class Explanation(Decided):
 
 @dataclass(frozen=True)
 class Explainer:
-    """A model and its network.
+    """A pooled model and its network.
 
     Attributes
     ----------
+    feature_maps : returns the feature map (D, H, W) of every level for an image as the network sees it
     pattern : of normal images, subtracted before the maps are made; see :mod:`gaussad_cli.detector.attribution`
     """
 
     model: Model
-    network: LevelNetwork
-    backbone: Backbone
+    feature_maps: FeatureMaps
     pattern: Mapping[int, Array] | None = None
     remarks: Remarks = field(default_factory=Remarks)
 
     def read(self, path: Path) -> NDArray[np.uint8]:
         """Read an image as the network sees it, (size, size, 3) uint8 RGB."""
-        size, depth = self.backbone.input_size, depth_of(self.model.backbone.preprocessing)
+        size, depth = self.model.backbone.input_size, depth_of(self.model.backbone.preprocessing)
         squares = read_squares(path, [size], depth)
         self.remarks.tell([path], [squares])
         return squares.by_size[size]
-
-    def feature_maps(self, square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
-        """Return the feature map (D, H, W) of every level for one image."""
-        with torch.inference_mode():
-            maps = self.network.feature_maps(normalise(torch.from_numpy(square[None]), self.backbone))
-            return {level: values[0].float().numpy() for level, values in zip(self.network.levels, maps, strict=True)}
 
     def explain(self, square: NDArray[np.uint8], name: str, level: int | None = None) -> Explanation:
         """Explain the score of one image.
@@ -211,8 +202,7 @@ def open_explainer(model: Model, weights: Path | None, normal: Sequence[Path] = 
     UserError
         If the weights are not the model's, or a normal image cannot be read.
     """
-    network = find_network(model, weights)
-    explainer = Explainer(model, build_network(network), network.backbone)
+    explainer = Explainer(model, open_feature_maps(model, weights))
     if not normal:
         return explainer
     bar = tqdm(_some(normal), desc="normal images", unit="image", leave=False, disable=None, dynamic_ncols=True)

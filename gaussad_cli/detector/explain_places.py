@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
-from gaussad_cli.backbones.registry import Backbone
 from gaussad_cli.detector.attribution import level_shares
 from gaussad_cli.detector.explain import Decided
 from gaussad_cli.detector.heatmaps import Deviation, Pixels, Scale, locate
-from gaussad_cli.detector.look import find_network
+from gaussad_cli.detector.look import open_network_of
 from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.places import PlacesModel
-from gaussad_cli.extraction.decode import read_pixels, read_squares
+from gaussad_cli.extraction.decode import read_image
+from gaussad_cli.extraction.engine import AUTO, Engine
 from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.gaussian.moments import Array
@@ -85,12 +84,11 @@ def _describe(deviation: Deviation) -> str:
 
 @dataclass(frozen=True)
 class PlacesExplainer:
-    """A model of places and its network."""
+    """A model of places and the engine that runs its network."""
 
     model: Model
     places: PlacesModel
-    network: LevelNetwork
-    backbone: Backbone
+    engine: Engine
     remarks: Remarks = field(default_factory=Remarks)
 
     def read(self, path: Path) -> Pixels:
@@ -102,17 +100,15 @@ class PlacesExplainer:
             If it cannot be read.
         """
         depth = depth_of(self.model.backbone.preprocessing)
-        self.remarks.tell([path], [read_squares(path, [], depth)])
-        pixels = read_pixels(path, depth)
+        pixels, squares = read_image(path, [], depth)
+        self.remarks.tell([path], [squares])
         return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
     def features(self, pixels: Pixels) -> dict[int, NDArray[np.float32]]:
         """Return the features of one image, level -> (1, P * D_level)."""
-        side = (self.backbone.input_size, self.backbone.input_size)
-        square = np.asarray(cv2.resize(pixels, side, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-        with torch.inference_mode():
-            values = self.network(normalise(torch.from_numpy(square[None]), self.backbone))
-        return {level: level_values.numpy() for level, level_values in zip(self.network.levels, values, strict=True)}
+        size = self.model.backbone.input_size
+        square = np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        return self.engine.run(square[None])
 
     def explain(self, pixels: Pixels, name: str) -> PlacesExplanation:
         """Explain the score of one image."""
@@ -137,17 +133,18 @@ class PlacesExplainer:
         )
 
 
-def open_places_explainer(model: Model, places: PlacesModel, weights: Path | None) -> PlacesExplainer:
+def open_places_explainer(
+    model: Model, places: PlacesModel, weights: Path | None, cache: Path, say: Callable[[str], object]
+) -> PlacesExplainer:
     """Prepare a model of places and its network for explanations.
 
     Parameters
     ----------
-    weights : the backbone's weight file; None: the published one
+    weights, cache, say : see :func:`gaussad_cli.detector.look.open_network_of`
 
     Raises
     ------
     UserError
         If the weights are not the model's.
     """
-    network = find_network(model, weights)
-    return PlacesExplainer(model, places, build_network(network), network.backbone)
+    return PlacesExplainer(model, places, open_network_of(model, weights, AUTO, cache, say).engine)

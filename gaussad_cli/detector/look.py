@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from gaussad_cli.backbones.registry import Backbone, find_backbone, format_level
 from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resolve
 from gaussad_cli.detector.model import BackboneIdentity, Model
 from gaussad_cli.errors import ImageError, UserError
-from gaussad_cli.extraction.decode import Squares, read_squares
-from gaussad_cli.extraction.engine import Compute, Engine, build_engine
+from gaussad_cli.extraction import graphs
+from gaussad_cli.extraction.decode import Squares, decode_image, read_squares
+from gaussad_cli.extraction.engine import Compute, Engine, EngineChoice, build_engine
+from gaussad_cli.extraction.onnx_engine import OnnxEngine
 from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import depth_of, preprocessing
 from gaussad_cli.lookahead import Together, look_ahead
@@ -34,11 +37,13 @@ class OpenNetwork:
     engine : runs it
     identity : all that its features depend on
     compute : the options that it was opened with
+    graph : the network as ONNX, for a model to carry; empty if it cannot be exported
     """
 
     engine: Engine
     identity: BackboneIdentity
     compute: Compute
+    graph: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True)
@@ -84,32 +89,87 @@ def open_network(options: NetworkOptions, compute: Compute, cache: Path) -> Open
         precision=choice.precision,
         grid=options.grid,
     )
-    return OpenNetwork(build_engine(choice, network, cache), identity, compute)
+    return _open(choice, network, identity, compute, cache)
 
 
 def open_network_of(
-    model: Model, weights: Path | None, compute: Compute, cache: Path, say: Callable[[str], object]
+    model: Model,
+    weights: Path | None,
+    compute: Compute,
+    cache: Path,
+    say: Callable[[str], object],
+    engine_of: Callable[[Model], Engine] | None = None,
 ) -> OpenNetwork:
-    """Open the network that a model was trained with.
+    """Open the network that a model was trained with: the one that it carries, if ONNX Runtime is to run it.
 
     Parameters
     ----------
-    weights : see :func:`find_network`
+    weights : see :func:`find_network`; if they are given, the network is built from them
     say : is told if the engine or precision is not that of the training
+    engine_of : opens the network that a model carries; None: :func:`carried_engine`
 
     Raises
     ------
     UserError
         If an option cannot be used, or the network is not the model's.
     """
-    choice, identity = compute.choose(), model.backbone
+    carried, identity = bool(model.network) and weights is None, model.backbone
+    # By itself, a model asks for no GPU: torch and the weights are not there on every machine that it is used on.
+    compute = replace(compute, device="cpu") if carried and compute.device == "auto" else compute
+    choice = compute.choose()
     if (choice.engine, choice.precision) != (identity.engine, identity.precision):
         by_rounding = " by rounding" if choice.precision == identity.precision == "fp32" else ""
         say(
             f"The model was trained with engine {identity.engine} in {identity.precision}; scores computed with "
             f"{choice.engine} in {choice.precision} differ{by_rounding}."
         )
-    return OpenNetwork(build_engine(choice, find_network(model, weights), cache), identity, compute)
+    if carried and choice.engine == "onnx":
+        return OpenNetwork((engine_of or carried_engine)(model), identity, compute, model.network)
+    return _open(choice, find_network(model, weights), identity, compute, cache)
+
+
+def _open(
+    choice: EngineChoice, network: ResolvedNetwork, identity: BackboneIdentity, compute: Compute, cache: Path
+) -> OpenNetwork:
+    if choice.engine == "onnx":
+        graph = graphs.load_graph(network, cache)
+        return OpenNetwork(OnnxEngine(graph, network.levels), identity, compute, graph)
+    engine, graph = build_engine(choice, network, cache), b""
+    with suppress(UserError):  # torch runs networks that cannot be exported, too
+        graph = graphs.load_graph(network, cache)
+    return OpenNetwork(engine, identity, compute, graph)
+
+
+def carried_engine(model: Model) -> OnnxEngine:
+    """Return an engine that runs the network in a model.
+
+    Raises
+    ------
+    UserError
+        If ONNX Runtime cannot run it, or its input or features are not the model's.
+    """
+    try:
+        engine = OnnxEngine(model.network, model.level_numbers)
+    except Exception as error:  # ONNX Runtime's exceptions have no type in common
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"this ONNX Runtime cannot run the network in the model ({reason}). {_REMEDY}") from None
+    check_carried(engine, model)
+    return engine
+
+
+def check_carried(engine: OnnxEngine, model: Model) -> None:
+    """Check that an engine takes the input and gives the features of a model.
+
+    Raises
+    ------
+    UserError
+        If it does not, or this gaussad does not know how the model's images were read.
+    """
+    check_preprocessing(model.backbone)
+    places = max(1, model.backbone.grid**2)
+    widths = tuple(places * dim for dim in model.gaussians.dims.values())
+    if (engine.input_size, engine.widths) != (model.backbone.input_size, widths):
+        raise UserError(f"the network in the model has another input or other features than the model. {_REMEDY}")
 
 
 def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
@@ -143,18 +203,27 @@ def find_network(model: Model, weights: Path | None) -> ResolvedNetwork:
 
 
 def _check_input(identity: BackboneIdentity, backbone: Backbone) -> None:
+    check_preprocessing(identity)
     wanted = (identity.input_size, tuple(identity.mean), tuple(identity.std))
     given = (backbone.input_size, backbone.mean, backbone.std)
+    if wanted != given or identity.padding not in backbone.paddings:
+        raise UserError(
+            f"the model's {identity.name} takes other input (size, mean, std or padding) than this gaussad's. {_REMEDY}"
+        )
+
+
+def check_preprocessing(identity: BackboneIdentity) -> None:
+    """Check that this gaussad reads images as those of a model were read.
+
+    Raises
+    ------
+    UserError
+        If it does not know how.
+    """
     try:
         depth_of(identity.preprocessing)
-        is_known = wanted == given and identity.padding in backbone.paddings
     except ValueError:
-        is_known = False
-    if not is_known:
-        raise UserError(
-            f"the model's {identity.name} takes other input (size, mean, std, padding or preprocessing) than this "
-            f"gaussad's. {_REMEDY}"
-        )
+        raise UserError(f"the model's images were read in a way that this gaussad does not know. {_REMEDY}") from None
 
 
 def _check_levels(model: Model, backbone: Backbone) -> None:
@@ -177,20 +246,93 @@ def look(network: OpenNetwork, paths: Iterable[Path], one_by_one: bool = False) 
     ----------
     one_by_one : whether the features of every file are yielded before the next file is asked for
     """
-    remaining, size, remarks = iter(paths), network.identity.input_size, Remarks()
-    depth = depth_of(network.identity.preprocessing)
-    n = 1 if one_by_one else network.compute.images_at_once
-    batches = iter(lambda: list(islice(remaining, n)), [])
-    with ThreadPoolExecutor(max(1, network.compute.threads)) as pool:
+    return look_by(lambda _: network, paths, network.compute, one_by_one)
 
-        def submit(batch: list[Path]) -> Together[Squares | ImageError]:
-            return Together([pool.submit(_read, path, size, depth) for path in batch])
 
-        for batch, squares in look_ahead(batches, submit, 0 if one_by_one else LOOKAHEAD):
-            pairs = list(zip(batch, squares, strict=True))
-            readable = {path: read for path, read in pairs if isinstance(read, Squares)}
-            remarks.tell(list(readable), list(readable.values()))
-            yield _run(network.engine, size, pairs)
+def look_by(
+    network_for: Callable[[Path], OpenNetwork], paths: Iterable[Path], compute: Compute, one_by_one: bool = False
+) -> Iterator[list[ImageFeatures]]:
+    """Do what :func:`look` does, with a network of its own for every file.
+
+    Parameters
+    ----------
+    network_for : gives it, or raises UserError to say why there is none: that becomes the file's error
+    compute : says how many files make a batch. Those of a batch that have the same engine run together
+    """
+    remaining, remarks = iter(paths), Remarks()
+    n = 1 if one_by_one else compute.images_at_once
+    batches = iter(lambda: [_Asked.by(network_for, path) for path in islice(remaining, n)], [])
+    with ThreadPoolExecutor(max(1, compute.threads)) as pool:
+
+        def submit(batch: list[_Asked]) -> Together[_Read | UserError]:
+            return Together([pool.submit(asked.read) for asked in batch])
+
+        for batch, answers in look_ahead(batches, submit, 0 if one_by_one else LOOKAHEAD):
+            readable = [read for read in answers if isinstance(read, _Read)]
+            remarks.tell([read.path for read in readable], [read.squares for read in readable])
+            yield _run(batch, answers)
+
+
+def look_at(
+    network: OpenNetwork, content: bytes, path: Path, remarks: Remarks
+) -> tuple[ImageFeatures, NDArray[np.uint8]]:
+    """Return the features of the content of an image file, and the image's pixels, (H, W, 3) RGB or (H, W) gray.
+
+    Parameters
+    ----------
+    path : its name in messages
+    remarks : tell what is odd about it
+
+    Raises
+    ------
+    ImageError
+        See :func:`gaussad_cli.extraction.decode.read_squares`.
+    """
+    identity = network.identity
+    pixels, squares = decode_image(content, path, [identity.input_size], depth_of(identity.preprocessing))
+    remarks.tell([path], [squares])
+    (image,) = _features(network.engine, [_Read(path, network.engine, squares)])
+    return image, pixels
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A file that was read, and the engine that is to look at it."""
+
+    path: Path
+    engine: Engine
+    squares: Squares
+
+    @property
+    def square(self) -> NDArray[np.uint8]:
+        (square,) = self.squares.by_size.values()
+        return square
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A file, and the network to look at it, or why there is none."""
+
+    path: Path
+    network: OpenNetwork | UserError
+
+    @classmethod
+    def by(cls, network_for: Callable[[Path], OpenNetwork], path: Path) -> _Asked:
+        try:
+            return cls(path, network_for(path))
+        except UserError as error:
+            return cls(path, error)
+
+    def read(self) -> _Read | UserError:
+        """Read the file for the network; return why that cannot be done if it cannot."""
+        if isinstance(self.network, UserError):
+            return self.network
+        identity = self.network.identity
+        try:
+            squares = read_squares(self.path, [identity.input_size], depth_of(identity.preprocessing))
+        except ImageError as error:
+            return error
+        return _Read(self.path, self.network.engine, squares)
 
 
 def look_at_all(network: OpenNetwork, paths: Sequence[Path], description: str) -> Iterator[ImageFeatures]:
@@ -218,22 +360,25 @@ def check_readable(images: Iterable[ImageFeatures], remedy: str) -> None:
         raise UserError(f"{count}{'; '.join(error.rstrip('.') for error in errors)}. {remedy}")
 
 
-def _read(path: Path, size: int, depth: int) -> Squares | ImageError:
-    try:
-        return read_squares(path, [size], depth)
-    except ImageError as error:
-        return error
-
-
-def _run(engine: Engine, size: int, batch: list[tuple[Path, Squares | ImageError]]) -> list[ImageFeatures]:
-    squares = [read.by_size[size] for _, read in batch if isinstance(read, Squares)]
-    by_level = engine.run(np.stack(squares)) if squares else {}
-    rows = iter({level: values[row] for level, values in by_level.items()} for row in range(len(squares)))
+def _run(batch: Sequence[_Asked], answers: Sequence[_Read | UserError]) -> list[ImageFeatures]:
+    """Return the features of a batch of files in order; those of files with the same engine are computed together."""
+    by_engine: dict[Engine, list[_Read]] = {}
+    for read in answers:
+        if isinstance(read, _Read):
+            by_engine.setdefault(read.engine, []).append(read)
+    looked = {engine: iter(_features(engine, reads)) for engine, reads in by_engine.items()}
     return [
-        ImageFeatures(path, "", str(read))
-        if isinstance(read, ImageError)
-        else _checked(ImageFeatures(path, read.sha256, "", next(rows), read.shape))
-        for path, read in batch
+        next(looked[read.engine]) if isinstance(read, _Read) else ImageFeatures(asked.path, "", str(read))
+        for asked, read in zip(batch, answers, strict=True)
+    ]
+
+
+def _features(engine: Engine, reads: Sequence[_Read]) -> list[ImageFeatures]:
+    by_level = engine.run(np.stack([read.square for read in reads]))
+    rows = [{level: values[row] for level, values in by_level.items()} for row in range(len(reads))]
+    return [
+        _checked(ImageFeatures(read.path, read.squares.sha256, "", row, read.squares.shape))
+        for read, row in zip(reads, rows, strict=True)
     ]
 
 

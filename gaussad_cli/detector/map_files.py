@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,26 +55,43 @@ class MapFolder:
         if image.resolve().is_relative_to(self.folder.resolve()):  # a file here could take the place of an image
             raise UserError(f"{image} lies in --maps {self.folder}, where heat maps go: choose another folder.")
         pixels = read_pixels(image, self.depth)
-        self._write(image, OVERLAY, _as_png(overlay(pixels, distances, self.scale)))
-        mask = mask_of(distances, self.scale.threshold, pixels.shape[:2])
-        self._write(image, MASK, _as_png(mask.astype(np.uint8) * 255))
-        self._write(image, DISTANCES, lambda file: np.save(file, distances.astype(np.float32), allow_pickle=False))
+        for suffix in (OVERLAY, MASK, DISTANCES):
+            self._write(image, suffix, draw(suffix, pixels, distances, self.scale))
 
     def path_of(self, image: Path, suffix: str) -> Path:
         """Return the path of an image's file."""
         name = _below(image, self.root) if self.root and image.is_relative_to(self.root) else _below(image, Path.cwd())
         return self.folder / name.with_name(fit_name(name.name, suffix))
 
-    def _write(self, image: Path, suffix: str, write: Callable[[IO[bytes]], object]) -> None:
+    def _write(self, image: Path, suffix: str, content: bytes) -> None:
         path = self.path_of(image, suffix)
         if path.is_symlink():
             raise UserError(f"cannot write {path}: it is a link. Remove it, or choose another folder for --maps.")
-        write_whole(path, write, self.folder / _UNFINISHED)
+        write_whole(path, lambda file: file.write(content), self.folder / _UNFINISHED)
 
-    def close(self) -> None:
-        """Remove the folder of unfinished files, if there are none in it."""
-        with suppress(OSError):
-            (self.folder / _UNFINISHED).rmdir()
+
+def draw(suffix: str, pixels: Pixels, distances: NDArray[Any], scale: Scale) -> bytes:
+    """Return the content of one of an image's files.
+
+    Parameters
+    ----------
+    suffix : :data:`OVERLAY`, :data:`MASK` or :data:`DISTANCES`
+    pixels : (H, W, 3) RGB or (H, W) gray, of the image
+    distances : (g, g)
+    """
+    if suffix == OVERLAY:
+        return _as_png(overlay(pixels, distances, scale))
+    if suffix == MASK:
+        return _as_png(mask_of(distances, scale.threshold, pixels.shape[:2]).astype(np.uint8) * 255)
+    file = io.BytesIO()
+    np.save(file, distances.astype(np.float32), allow_pickle=False)
+    return file.getvalue()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the folder of unfinished files in a folder of heat maps, if there are none in it."""
+    with suppress(OSError):
+        (folder / _UNFINISHED).rmdir()
 
 
 def _below(image: Path, folder: Path) -> Path:
@@ -83,10 +100,10 @@ def _below(image: Path, folder: Path) -> Path:
     return full.relative_to(base if full.is_relative_to(base) else full.anchor)
 
 
-def _as_png(pixels: Pixels) -> Callable[[IO[bytes]], object]:
+def _as_png(pixels: Pixels) -> bytes:
     done, content = cv2.imencode(
         ".png", pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), _QUICK
     )
     if not done:
         raise ValueError(f"cannot encode {pixels.shape} as PNG")
-    return lambda file: file.write(content.tobytes())
+    return content.tobytes()

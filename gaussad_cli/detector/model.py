@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -168,6 +168,11 @@ def calibration_of(held_out: Array, fpr: float) -> Calibration:
     return Calibration(np.sort(held_out), fpr, float(conformal_threshold(held_out, fpr)), held_out)
 
 
+def lowest_rate(n: int) -> str:
+    """Say how low a false-positive rate n images can be calibrated for."""
+    return f"{n} images allow false-positive rates down to {100.0 / (n + 1):.2g} %"
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Distances of normal images from Gaussians that were not fitted to them, and the threshold derived from them.
@@ -205,6 +210,8 @@ class Model:
     calibration : gives the threshold and p-values
     provenance : how the model was made, JSON-able
     hashes : the first :data:`HASH_DIGITS` digits of the SHA-256 of every image that the model was fitted to
+    network : the ONNX graph of the network, weights inside; empty in models of older gaussads, and where the network
+        cannot be exported
     """
 
     backbone: BackboneIdentity
@@ -212,6 +219,7 @@ class Model:
     calibration: Calibration
     provenance: Mapping[str, Any]
     hashes: tuple[str, ...] = ()
+    network: bytes = field(default=b"", repr=False)
 
     @property
     def n(self) -> int:

@@ -1,30 +1,48 @@
-"""Pictures of explanations. Figure objects only: no global state of pyplot."""
+"""Pictures of explanations by pooled models."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from gaussad_cli.detector.attribution import Component
+from gaussad_cli.detector.axes import Axis, axis_over
+from gaussad_cli.detector.charts import Bar, Bars, put_bars, put_rows
 from gaussad_cli.detector.explain import Explanation
-from gaussad_cli.errors import escaped
-from gaussad_cli.files import write_whole
+from gaussad_cli.detector.page import (
+    NOTE_HEIGHT,
+    bar_room,
+    new_page,
+    put_titled_image,
+    save,
+    titled_chart,
+)
+from gaussad_cli.detector.panels import (
+    BLUE,
+    NOTE,
+    PALE,
+    RED,
+    Box,
+    Canvas,
+    Pixels,
+    colour_map,
+    put_colour_bar,
+    write,
+)
 from gaussad_cli.gaussian.moments import Array
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 CAVEAT = (
     "The distance map scores the features of single places by a Gaussian of features averaged over whole images, which "
     "vary far less. It is not the model behind the score, and neither map is a segmentation."
 )
 _ALPHA = 0.6  # of a map over the image
-_GROUPS = {"leading": "#7a9cc6", "trailing": "#c8553d", "outside": "#8d8d8d"}
-_LABELS = {"leading": "leading\n99 % of variance", "trailing": "trailing", "outside": "outside\nof training data"}
-_BLAMED, _OTHER = "#c8553d", "#b9c4d0"
+_EXPECTED = "#d9d9d9"  # bars of the training images
+_GROUPS = {"leading": BLUE, "trailing": RED, "outside": "#8d8d8d"}
+_NOTES = {"leading": "99 % of variance", "trailing": "", "outside": "of training data"}
 
 
 def draw_explanation(explanation: Explanation, path: Path) -> None:
@@ -35,97 +53,117 @@ def draw_explanation(explanation: Explanation, path: Path) -> None:
     UserError
         If the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13.5, 8.6), layout="constrained")
-    panels = figure.subplots(2, 3, height_ratios=[1.15, 1.0])
-    (square, distance, contribution), (levels, groups, components) = panels
-    _draw_image(square, explanation)
-    _draw_distance(distance, explanation)
-    _draw_contribution(contribution, explanation)
-    _draw_levels(levels, explanation)
-    _draw_groups(groups, explanation)
-    _draw_components(components, explanation)
-    figure.suptitle(escaped(explanation.headline), fontsize=12, parse_math=False)
-    figure.supxlabel(CAVEAT, fontsize=8, color="0.35")
-    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))
-
-
-def _draw_image(axes: Axes, explanation: Explanation) -> None:
-    axes.imshow(explanation.square)
-    axes.set_axis_off()
-    axes.set_title("image as the network sees it", fontsize=10)
+    page = new_page(explanation.headline, note_height=NOTE_HEIGHT)
+    canvas, (image, distance, contribution), (levels, groups, components) = page.canvas, page.images, page.charts
+    put_titled_image(canvas, image, explanation.square, "image as the network sees it")
+    _put_distance(canvas, distance, explanation)
+    _put_contribution(canvas, contribution, explanation)
+    chart = titled_chart(canvas, levels, "levels", "numbers: distances; red: the maps' level")
+    put_bars(canvas, chart, level_bars(explanation))
+    chart = titled_chart(canvas, groups, "components of that level", "gray: training images")
+    put_bars(canvas, chart, group_bars(explanation))
+    chart = titled_chart(canvas, components, "components with the largest shares")
+    put_rows(canvas, chart, component_bars(explanation))
+    write(canvas, (page.note.middle, page.note.bottom), CAVEAT, NOTE, "md")
+    save(canvas, path)
 
 
-def _draw_distance(axes: Axes, explanation: Explanation) -> None:
-    values = _upsample(explanation.located.distance, explanation.square)
-    _overlay(axes, explanation.square, values, "inferno", (float(values.min()), float(values.max())), "x median")
-    axes.set_title(f"distance of each place, {_level_name(explanation)}\n(not the model behind the score)", fontsize=10)
-
-
-def _draw_contribution(axes: Axes, explanation: Explanation) -> None:
-    located = explanation.located.contribution
-    values = _upsample(located / located.mean(), explanation.square)
-    limit = float(np.abs(values).max())
-    _overlay(axes, explanation.square, values, "coolwarm", (-limit, limit), "x mean")
-    axes.set_title(
-        f"contribution to the squared distance, {_level_name(explanation)}\n(exact; blue pulls towards normal)",
-        fontsize=10,
+def level_bars(explanation: Explanation) -> Bars:
+    """Return the distances of the levels as multiples of the training images'."""
+    bars = [
+        Bar(share.ratio, RED if share.level == explanation.level else PALE, f"{share.distance:.1f}")
+        for share in explanation.levels
+    ]
+    return Bars(
+        names=[str(share.level) for share in explanation.levels],
+        groups=[[bar] for bar in bars],
+        measured="distance / training images'",
+        named="level",
+        reference=1.0,
     )
+
+
+def group_bars(explanation: Explanation) -> Bars:
+    """Return the shares of the groups of components, beside those of the training images."""
+    groups = explanation.directions.groups
+    shares = [(Bar(100 * group.share, _GROUPS[group.name]), Bar(100 * group.expected, _EXPECTED)) for group in groups]
+    return Bars(
+        names=[f"{group.name} ({group.size})\n{_NOTES[group.name]}" for group in groups],
+        groups=shares,
+        measured="share of the squared distance, %",
+    )
+
+
+def component_bars(explanation: Explanation) -> Bars:
+    """Return the shares of single components, and how many standard deviations the image is off along them."""
+    largest = explanation.directions.largest
+    return Bars(
+        names=[f"#{component.number}" for component in largest],
+        groups=[[_component_bar(component)] for component in largest],
+        measured="share of the squared distance, %",
+        named="component (1: most variant)",
+    )
+
+
+def _component_bar(component: Component) -> Bar:
+    colour = _GROUPS["leading" if component.leading else "trailing"]
+    return Bar(100 * component.share, colour, f"{component.deviations:+.1f} std")
+
+
+def _put_distance(canvas: Canvas, column: Box, explanation: Explanation) -> None:
+    values = _enlarge(explanation.located.distance, explanation.square)
+    axis, colours = axis_over([values.min(), values.max()]), colour_map(cv2.COLORMAP_INFERNO)
+    title = f"distance of each place, {_level_name(explanation)}"
+    pixels = blend(explanation.square, values, axis, colours)
+    put_titled_image(canvas, column, pixels, title, "not the model behind the score")
+    put_colour_bar(canvas, bar_room(column), _on_gray(colours), axis, "x median")
+
+
+def _put_contribution(canvas: Canvas, column: Box, explanation: Explanation) -> None:
+    located = explanation.located.contribution
+    values = _enlarge(located / (located.mean() or 1.0), explanation.square)
+    limit = float(np.abs(values).max()) or 1.0
+    axis, colours = Axis(-limit, limit), cool_to_warm()
+    title = f"contribution to the squared distance, {_level_name(explanation)}"
+    pixels = blend(explanation.square, values, axis, colours)
+    put_titled_image(canvas, column, pixels, title, "exact; blue pulls towards normal")
+    put_colour_bar(canvas, bar_room(column), _on_gray(colours), axis, "x mean")
 
 
 def _level_name(explanation: Explanation) -> str:
     return f"level {explanation.level}{' less normal pattern' if explanation.centred else ''}"
 
 
-def _overlay(
-    axes: Axes, square: NDArray[np.uint8], values: Array, colours: str, limits: tuple[float, float], unit: str
-) -> None:
-    gray = square.mean(axis=2)
-    axes.imshow(gray, cmap="gray", vmin=0, vmax=255)
-    drawn = axes.imshow(values, cmap=colours, alpha=_ALPHA, vmin=limits[0], vmax=limits[1])
-    axes.set_axis_off()
-    axes.figure.colorbar(drawn, ax=axes, shrink=0.75, label=unit)
+def blend(square: Pixels, values: Array, axis: Axis, colours: Pixels) -> Pixels:
+    """Return an image (H, W, 3) in gray with values (H, W) over it, in colours (256, 3) from an axis's low to high."""
+    steps = axis.between(0, len(colours) - 1)
+    shares = (values - steps.low) / (steps.high - steps.low)
+    mapped = colours[np.clip(np.rint(shares * (len(colours) - 1)), 0, len(colours) - 1).astype(int)]
+    return np.rint(_ALPHA * mapped + (1 - _ALPHA) * square.mean(axis=2, keepdims=True)).astype(np.uint8)
 
 
-def _draw_levels(axes: Axes, explanation: Explanation) -> None:
-    names = [str(level.level) for level in explanation.levels]
-    ratios = [level.ratio for level in explanation.levels]
-    colours = [_BLAMED if level.level == explanation.level else _OTHER for level in explanation.levels]
-    bars = axes.bar(names, ratios, width=min(0.8, 0.2 * len(names)), color=colours)
-    axes.set_xlim(-0.6, len(names) - 0.4)
-    axes.bar_label(bars, [f"{level.distance:.1f}" for level in explanation.levels], fontsize=8)
-    axes.axhline(1.0, color="0.4", linewidth=1, linestyle="--", zorder=0)
-    axes.set(xlabel="level", ylabel="distance / training images'")
-    axes.margins(y=0.12)
-    axes.set_title("levels (numbers: distances; red: the maps' level)", fontsize=10)
+def _on_gray(colours: Pixels) -> Pixels:
+    return np.rint(_ALPHA * colours + (1 - _ALPHA) * 128).astype(np.uint8)
 
 
-def _draw_groups(axes: Axes, explanation: Explanation) -> None:
-    groups = explanation.directions.groups
-    places = np.arange(len(groups))
-    colours = [_GROUPS[group.name] for group in groups]
-    axes.bar(places - 0.2, [100 * group.share for group in groups], 0.38, color=colours)
-    axes.bar(places + 0.2, [100 * group.expected for group in groups], 0.38, color="0.85")
-    axes.set_xticks(places, [f"{_LABELS[group.name]}\n({group.size})" for group in groups])
-    axes.set(ylabel="share of the squared distance, %")
-    axes.set_title("components of that level\n(gray: training images)", fontsize=10)
+def cool_to_warm() -> Pixels:
+    """Return 256 colours (256, 3) RGB from blue through light gray to red.
+
+    Straight lines in the polar form (M, s, h) of CIE Lab, whose hue turns on the way to gray: Moreland, Diverging Color
+    Maps for Scientific Visualization (2009), with the ends and the middle that he recommends.
+    """
+    signed = np.linspace(-1.0, 1.0, 256)
+    away = np.abs(signed)
+    radius, angle = 88.0 - 8.0 * away, 1.08 * away
+    hue = np.where(signed < 0, -1.661 + 0.561 * away, 1.061 - 0.561 * away)
+    flat = radius * np.sin(angle)
+    lab = np.stack([radius * np.cos(angle), flat * np.cos(hue), flat * np.sin(hue)], axis=1).astype(np.float32)
+    rgb: Any = cv2.cvtColor(lab[None], cv2.COLOR_Lab2RGB)
+    return np.rint(255 * np.asarray(rgb[0])).astype(np.uint8)
 
 
-def _draw_components(axes: Axes, explanation: Explanation) -> None:
-    largest = explanation.directions.largest
-    colours = [_GROUPS["leading" if component.leading else "trailing"] for component in largest]
-    bars = axes.barh(range(len(largest)), [100 * component.share for component in largest], color=colours)
-    axes.bar_label(bars, [f" {component.deviations:+.1f} std" for component in largest], fontsize=8)
-    axes.set_yticks(range(len(largest)), [f"#{component.number}" for component in largest])
-    axes.invert_yaxis()
-    axes.margins(x=0.22)
-    axes.set(xlabel="share of the squared distance, %", ylabel="component (1: most variant)")
-    axes.set_title("components with the largest shares", fontsize=10)
-
-
-def _upsample(values: Array, square: NDArray[np.uint8]) -> Array:
+def _enlarge(values: Array, square: NDArray[np.uint8]) -> Array:
     """Resize a map to the size of the image, bilinearly."""
     height, width = square.shape[:2]
-    upsampled: Any = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(upsampled, dtype=np.float64)
+    enlarged: Any = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(enlarged, dtype=np.float64)

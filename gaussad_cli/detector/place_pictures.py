@@ -1,21 +1,28 @@
-"""Pictures of what a model of places says about an image. Figure objects only: no global state of pyplot."""
+"""Pictures of what a model of places says about an image."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gaussad_cli.detector.axes import Axis
+from gaussad_cli.detector.charts import Bar, Bars, Histogram, Line, Mark, put_bars, put_histogram
 from gaussad_cli.detector.explain_places import PlacesExplanation
 from gaussad_cli.detector.heatmaps import colour, mask_of, overlay
-from gaussad_cli.errors import escaped
-from gaussad_cli.files import write_whole
+from gaussad_cli.detector.page import IMAGE, bar_room, image_room, new_page, put_titled_image, save, titled_chart
+from gaussad_cli.detector.panels import (
+    BLACK,
+    BLUE,
+    RED,
+    Box,
+    Canvas,
+    fit,
+    put_colour_bar,
+    put_cross,
+)
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-_RED, _BLUE, _GRAY = "#c8553d", "#7a9cc6", "#b9c4d0"
+_LOWEST = 160  # height of the images' row, however wide an image is: the colour bar needs it
 
 
 def draw_places(explanation: PlacesExplanation, path: Path) -> None:
@@ -26,68 +33,66 @@ def draw_places(explanation: PlacesExplanation, path: Path) -> None:
     UserError
         If the file cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13.5, 7.6), layout="constrained")
-    places = figure.add_gridspec(2, 3, height_ratios=[1.5, 1.0])
-    image, heat_map, mask = (figure.add_subplot(places[0, column]) for column in range(3))
-    levels, scores = figure.add_subplot(places[1, 0]), figure.add_subplot(places[1, 1:])
-    image.imshow(explanation.pixels)
-    image.set_title("image", fontsize=10)
-    _draw_heat_map(heat_map, explanation)
-    _draw_mask(mask, explanation)
-    for axes in (image, heat_map, mask):
-        axes.set_axis_off()
-    _draw_levels(levels, explanation)
-    _draw_scores(scores, explanation)
-    figure.suptitle(escaped(explanation.headline), fontsize=12, parse_math=False)
-    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=110))
+    height, width = explanation.pixels.shape[:2]
+    page = new_page(explanation.headline, int(np.clip(IMAGE * height / width, _LOWEST, IMAGE)))
+    canvas, (image, heat_map, mask), (levels, scores, last) = page.canvas, page.images, page.charts
+    put_titled_image(canvas, image, explanation.pixels, "image")
+    _put_heat_map(canvas, heat_map, explanation)
+    _put_mask(canvas, mask, explanation)
+    chart = titled_chart(
+        canvas, levels, "levels' shares of the squared distance there", "negative: pulls towards normal"
+    )
+    put_bars(canvas, chart, level_bars(explanation))
+    scores = Box(scores.left, scores.top, last.right, last.bottom)
+    chart = titled_chart(canvas, scores, "scores of normal images that the model had not seen")
+    put_histogram(canvas, chart, score_histogram(explanation))
+    save(canvas, path)
 
 
-def _draw_heat_map(axes: Axes, explanation: PlacesExplanation) -> None:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import ListedColormap, Normalize
+def level_bars(explanation: PlacesExplanation) -> Bars:
+    """Return the shares that the levels have in the greatest deviation."""
+    return Bars(
+        names=[str(level) for level in explanation.shares],
+        groups=[[Bar(100 * share, BLUE, f"{100 * share:.0f} %")] for share in explanation.shares.values()],
+        measured="share, %",
+        named="level",
+    )
 
-    scale = explanation.scale
-    axes.imshow(overlay(explanation.pixels, explanation.distances, scale))
-    axes.set_title("heat map\n(from what is typical of normal images; outlined: beyond the threshold)", fontsize=10)
+
+def score_histogram(explanation: PlacesExplanation) -> Histogram:
+    """Return the scores of held-out normal images, with the image's own and the threshold marked."""
+    score = Mark(explanation.score, f"this image: {explanation.score:.2f}", Line(RED, 3))
+    threshold = Mark(explanation.threshold, f"threshold: {explanation.threshold:.2f}", Line(BLACK, is_dashed=True))
+    return Histogram(explanation.held_out, [score, threshold], "score", "normal images")
+
+
+def _put_heat_map(canvas: Canvas, column: Box, explanation: PlacesExplanation) -> None:
+    scale, shown = explanation.scale, fit(explanation.pixels, image_room(column))
+    put_titled_image(
+        canvas,
+        column,
+        overlay(shown, explanation.distances, scale),
+        "heat map",
+        "from what is typical of normal images; outlined: beyond the threshold",
+    )
     if np.isfinite(scale.end) and scale.end > scale.typical:
-        on_gray = colour(np.full(256, 128, np.uint8), np.arange(256, dtype=np.uint8)) / 255
-        colours = ScalarMappable(Normalize(scale.typical, scale.end), ListedColormap(on_gray))
-        bar = axes.figure.colorbar(colours, ax=axes, shrink=0.75, label="distance")
-        bar.ax.axhline(scale.threshold, color="black", linewidth=1)
+        steps = np.arange(256, dtype=np.uint8)
+        colours, room = colour(np.full(256, 128, np.uint8), steps), bar_room(column)
+        axis = put_colour_bar(canvas, room, colours, Axis(scale.typical, scale.end), "distance")
+        y = axis.at(scale.threshold)
+        canvas.draw.line((room.left - 5, y, room.left + 22, y), BLACK, 2)
 
 
-def _draw_mask(axes: Axes, explanation: PlacesExplanation) -> None:
-    from matplotlib.patches import Rectangle
-
-    deviation, shape = explanation.deviation, explanation.pixels.shape[:2]
-    axes.imshow(mask_of(explanation.distances, explanation.threshold, shape), cmap="gray", vmin=0, vmax=1)
-    axes.plot(deviation.x, deviation.y, "+", color=_RED, markersize=12, markeredgewidth=2)
-    title = "nothing is beyond the threshold"
+def _put_mask(canvas: Canvas, column: Box, explanation: PlacesExplanation) -> None:
+    deviation, (height, width) = explanation.deviation, explanation.pixels.shape[:2]
+    room = image_room(column).around(height, width)
+    shape = (min(height, room.height), min(width, room.width))  # a small image's mask is shown pixel by pixel
+    mask = mask_of(explanation.distances, explanation.threshold, shape)
+    title = "beyond the threshold" if deviation.box else "nothing is beyond the threshold"
+    place = put_titled_image(canvas, column, mask.astype(np.uint8) * 255, title, "cross: greatest deviation")
+    scale = np.array([place.width / width, place.height / height])  # pixels of the picture per pixel of the image
+    x, y = (place.left, place.top) + scale * (deviation.x + 0.5, deviation.y + 0.5)
+    put_cross(canvas, int(x), int(y), RED)
     if deviation.box:
-        left, top, right, bottom = deviation.box
-        axes.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=_RED))
-        title = "beyond the threshold"
-    axes.set_title(f"{title}\n(cross: greatest deviation)", fontsize=10)
-
-
-def _draw_levels(axes: Axes, explanation: PlacesExplanation) -> None:
-    shares = [100 * share for share in explanation.shares.values()]
-    bars = axes.bar([str(level) for level in explanation.shares], shares, width=0.5, color=_BLUE)
-    axes.bar_label(bars, fmt="%.0f %%", fontsize=8)
-    axes.axhline(0.0, color="0.4", linewidth=1)
-    axes.margins(y=0.15)
-    axes.set(xlabel="level", ylabel="share, %")
-    axes.set_title("levels' shares of the squared distance there\n(negative: pulls towards normal)", fontsize=10)
-
-
-def _draw_scores(axes: Axes, explanation: PlacesExplanation) -> None:
-    axes.hist(explanation.held_out, bins="auto", color=_GRAY)
-    axes.axvline(explanation.score, color=_RED, linewidth=2, label=f"this image: {explanation.score:.2f}")
-    if np.isfinite(explanation.threshold):
-        label = f"threshold: {explanation.threshold:.2f}"
-        axes.axvline(explanation.threshold, color="black", linestyle="--", linewidth=1, label=label)
-    axes.set(xlabel="score", ylabel="normal images")
-    axes.set_title("scores of normal images that the model had not seen", fontsize=10)
-    axes.legend(fontsize=9)
+        corners = (place.left, place.top) + scale * np.reshape(deviation.box, (2, 2)) + [[-1, -1], [0, 0]]
+        canvas.draw.rectangle(corners.round().ravel().tolist(), outline=RED, width=2)

@@ -6,7 +6,6 @@ import csv
 import filecmp
 import io
 import json
-import math
 import os
 import shutil
 import stat
@@ -14,37 +13,35 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import IO, TextIO
+from typing import IO, Any, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
 from gaussad_cli.datasets.images import FoundImages, describe, find_images, is_folder, problem_with
 from gaussad_cli.detector.heatmaps import Deviation, Scale, locate
-from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, look
-from gaussad_cli.detector.map_files import MapFolder
+from gaussad_cli.detector.look import ImageFeatures, look_by
+from gaussad_cli.detector.map_files import MapFolder, remove_unfinished
 from gaussad_cli.detector.model import Model
+from gaussad_cli.detector.models import Models, ReadyModel, Say, say_nothing
 from gaussad_cli.detector.scores import Scores
-from gaussad_cli.detector.train import lowest_rate
 from gaussad_cli.errors import ImageError, UserError, escaped, interruptible
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import usable_cores
 from gaussad_cli.extraction.store import depth_of
 from gaussad_cli.files import fit_name, write_whole, writing
 from gaussad_cli.gaussian.moments import Array
-from gaussad_cli.gaussian.thresholds import conformal_threshold
 from gaussad_cli.lookahead import Together, look_ahead
 
 FORMATS = ("csv", "json")
 # Columns of a model of places: the two distances of which the greater is the score, and pixels of the file.
 _PLACE = ("greatest", "whole", "x", "y", "left", "top", "right", "bottom")
-Say = Callable[[str], object]
 FAR = "far"  # in the counts
 _ENOUGH, _MOST = 5, 0.9  # images, and their share, from which on all of them are of another kind
 NORMAL, ANOMALOUS, ERROR = "normal", "anomalous", "error"
@@ -62,6 +59,7 @@ class Prediction:
     deviation : where the file deviates most; None for a pooled model
     heat_map : (g, g) that the score is read from; None for a pooled model
     whole : how far the whole image is, on the scale of the heat map's greatest distance; None for a pooled model
+    model : name of the model that scored it, where there are several
     """
 
     path: Path
@@ -73,10 +71,7 @@ class Prediction:
     deviation: Deviation | None = None
     heat_map: Array | None = field(default=None, compare=False, repr=False)
     whole: float | None = None
-
-
-def _say_nothing(_: str) -> None:
-    pass
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,20 +81,24 @@ class FilesToScore:
     Attributes
     ----------
     arguments : images, folders of them, or "-" for the paths that standard input lists
-    watched : a folder whose images are scored as they arrive; goes without `arguments`
+    watched : a folder whose images are scored as they arrive
     null : whether NUL ends the paths on standard input, not the end of a line
     say : is told which images folders hold, and what is left out
+    listed : the images of a list; of `arguments`, `watched` and `listed`, one is given
     """
 
     arguments: tuple[str, ...]
     watched: Path | None = None
     null: bool = False
-    say: Say = _say_nothing
+    say: Say = say_nothing
+    listed: tuple[Path, ...] = ()
 
     def paths(self) -> Iterator[Path]:
         """Return the files, as they come."""
         if self.watched:
             return watch(self.watched, _INTERVAL, say=self.say)
+        if self.listed:
+            return iter(self.listed)
         return expand(self.arguments, list_names(sys.stdin, self.null), self.say)
 
     @property
@@ -114,11 +113,14 @@ class FilesToScore:
         Raises
         ------
         UserError
-            If neither or both of arguments and watched folder are given, there is no list that NUL could end the
+            If not exactly one of arguments, watched folder and list is given, there is no list that NUL could end the
             names of, or copies or heat maps would go to a folder of images.
         """
-        if bool(self.arguments) == (self.watched is not None):
-            raise UserError("say which images: files, folders, or - for a list on stdin; or --watch DIR.")
+        if bool(self.arguments) + (self.watched is not None) + bool(self.listed) != 1:
+            raise UserError(
+                "say which images: files, folders, or - for a list on stdin; or --watch DIR; or, with several models, "
+                "--csv FILE."
+            )
         if self.null and "-" not in self.arguments:
             raise UserError("--null is for a list on stdin: give - for the images, and pipe find -print0 to it.")
         for option, folder, content in (("--copy-to", copies, "copies"), ("--maps", maps, "heat maps")):
@@ -133,77 +135,71 @@ class FilesToScore:
                 )
 
 
-def choose_threshold(model: Model, threshold: float | None, fpr: float | None) -> float:
-    """Return the threshold to decide by: the given one, the one for a given rate, or the model's own.
-
-    Raises
-    ------
-    UserError
-        If both are given, the threshold is not a finite number, or the model is not calibrated for the rate.
-    """
-    if threshold is not None and fpr is not None:
-        raise UserError("--threshold and --fpr both set the threshold: give only one of them.")
-    if threshold is not None:
-        if not math.isfinite(threshold):
-            raise UserError(f"--threshold {threshold}: give a distance, such as the one that gaussad train printed.")
-        return threshold
-    if fpr is None:
-        return model.calibration.threshold
-    k = model.calibration.distances.size
-    if not 1.0 / (k + 1) <= fpr < 1.0:
-        raise UserError(f"--fpr {fpr:g}: the model was calibrated on {k} images, and {lowest_rate(k)}.")
-    return float(conformal_threshold(model.calibration.distances, fpr))
+Counts = dict[str, int]  # decision, or "far" -> files
 
 
 @interruptible("interrupted. What was written is kept.")
-def predict_files(
-    model: Model, network: OpenNetwork, files: FilesToScore, threshold: float, output: PredictionOutput
-) -> dict[str, int]:
+def predict_files(models: Models, files: FilesToScore, output: PredictionOutput) -> dict[str, Counts]:
     """Score files, and write the predictions in the order of the files, as they are done.
 
     Returns
     -------
-    How many files there were of each decision, and "far" of those that are far beyond all normal images.
+    For every model that was asked, by its name, how many files there were of each decision, and "far" of those that are
+    far beyond all normal images
     """
-    counts, root, paths = {NORMAL: 0, ANOMALOUS: 0, ERROR: 0, FAR: 0}, files.root, files.paths()
-    far = far_out(model)
+    counts: dict[str, Counts] = {}
+    root, paths, columns = files.root, files.paths(), models.columns
     # A caller that waits for every answer before it sends the next path must get it.
-    one_by_one = files.watched is not None or (files.arguments == ("-",) and network.compute.batch_size == 1)
+    one_by_one = files.watched is not None or (files.arguments == ("-",) and models.compute.batch_size == 1)
     # Rows on the same terminal show the progress already.
     hidden = True if files.watched or sys.stdout.isatty() else None
-    columns = level_columns(model), model.places is not None
-    maps = _map_folder(model, output.maps, threshold, root)
+    images = look_by(lambda path: models.model_for(path).network, paths, models.compute, one_by_one)
+    batches: Iterable[list[Prediction]] = (predict_each(models, batch) for batch in images)
+    if output.maps is not None:
+        _check_maps(models, files.say)
+        batches = _with_maps(batches, partial(_write_maps, models, output.maps, root), one_by_one, files.say)
     output.write_header(*columns)
-    predictions = (predict(model, batch, threshold) for batch in look(network, paths, one_by_one))
-    with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar:
-        for batch in predictions if maps is None else _with_maps(predictions, maps, one_by_one, files.say):
+    with tqdm(desc="predict", unit="img", disable=hidden, dynamic_ncols=True) as bar, _cleaned(output.maps):
+        for batch in batches:
             for prediction in batch:
                 output.write_prediction(prediction, *columns)
                 if output.copies is not None:
                     copy_file(output.copies, prediction, root)
-                counts[prediction.decision] += 1
-                counts[FAR] += prediction.score is not None and prediction.score > far
+                _count(counts, models, prediction)
             bar.update(len(batch))
     return counts
 
 
-def _map_folder(model: Model, folder: Path | None, threshold: float, root: Path | None) -> MapFolder | None:
-    if folder is None:
-        return None
-    if model.places is None:
+def _count(counts: dict[str, Counts], models: Models, prediction: Prediction) -> None:
+    own = counts.setdefault(prediction.model, {NORMAL: 0, ANOMALOUS: 0, ERROR: 0, FAR: 0})
+    own[prediction.decision] += 1
+    own[FAR] += prediction.score is not None and prediction.score > models.model_for(prediction.path).far
+
+
+def _check_maps(models: Models, say: Say) -> None:
+    if not models.columns.has_places:
         raise UserError("--maps: a pooled model has no heat maps. Train it without --pooled to get them.")
-    depth = depth_of(model.backbone.preprocessing)
-    return MapFolder(folder, Scale(model.places.typical, threshold), depth, root)
+    if models.pooled:
+        say(f"--maps: pooled models have no heat maps, so there are none of the images of {', '.join(models.pooled)}.")
+
+
+@contextmanager
+def _cleaned(maps: Path | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if maps is not None:
+            remove_unfinished(maps)
 
 
 def _with_maps(
-    batches: Iterable[list[Prediction]], maps: MapFolder, one_by_one: bool, say: Say
+    batches: Iterable[list[Prediction]], write: Callable[[Prediction], str], one_by_one: bool, say: Say
 ) -> Iterator[list[Prediction]]:
     """Yield batches of predictions as soon as their heat maps are written, while the network is at the next one."""
-    with closing(maps), ThreadPoolExecutor(usable_cores()) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
 
         def submit(batch: list[Prediction]) -> Together[str]:
-            return Together([pool.submit(_write_maps, maps, prediction) for prediction in batch])
+            return Together([pool.submit(write, prediction) for prediction in batch])
 
         for batch, problems in look_ahead(batches, submit, 0 if one_by_one else 1):
             for problem in filter(None, problems):
@@ -211,10 +207,12 @@ def _with_maps(
             yield batch
 
 
-def _write_maps(maps: MapFolder, prediction: Prediction) -> str:
+def _write_maps(models: Models, folder: Path, root: Path | None, prediction: Prediction) -> str:
     """Write the heat map of a file; return why there is none if the file is gone since it was scored."""
-    if prediction.heat_map is None:  # it could not be scored
+    if prediction.heat_map is None:  # it could not be scored, or its model is a pooled one
         return ""
+    ready = models.model_for(prediction.path)
+    maps = MapFolder(folder, scale_of(ready), depth_of(ready.model.backbone.preprocessing), root)
     try:
         maps.write(prediction.path, prediction.heat_map)
     except ImageError as error:
@@ -222,18 +220,12 @@ def _write_maps(maps: MapFolder, prediction: Prediction) -> str:
     return ""
 
 
-def level_columns(model: Model) -> tuple[int, ...]:
-    """Return the levels that have a distance of their own."""
-    return () if model.places else model.level_numbers
-
-
-def far_out(model: Model) -> float:
-    """Return the distance beyond which an image has little in common with those that a model was trained on.
-
-    Twice as far beyond the farthest held-out normal image as that is beyond the median one.
-    """
-    median, farthest = np.median(model.calibration.distances), model.calibration.distances.max()
-    return float(farthest + 2.0 * (farthest - median))
+def scale_of(ready: ReadyModel) -> Scale:
+    """Return the scale of the heat maps of a model of places."""
+    places = ready.model.places
+    if places is None:
+        raise ValueError("a pooled model has no heat maps")
+    return Scale(places.typical, ready.threshold)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:
@@ -248,12 +240,32 @@ def describe_counts(counts: Mapping[str, int]) -> str:
     return text
 
 
+def predict_each(models: Models, images: list[ImageFeatures]) -> list[Prediction]:
+    """Return a prediction per image by its own model, in order; images of the same model are scored together."""
+    by_name: dict[str, list[ImageFeatures]] = {}
+    for image in images:
+        by_name.setdefault(models.name_for(image.path), []).append(image)
+    predicted = {name: iter(_predict_together(models, own)) for name, own in by_name.items()}
+    names = [models.name_for(image.path) for image in images]
+    return [replace(next(predicted[name]), model=name) for name in names]
+
+
+def _predict_together(models: Models, images: list[ImageFeatures]) -> list[Prediction]:
+    """Return a prediction per image, in order; all images have the same model, or none."""
+    if all(image.error for image in images):  # perhaps because there is no model for them
+        return list(map(_unscored, images))
+    ready = models.model_for(images[0].path)
+    return predict(ready.model, images, ready.threshold)
+
+
 def predict(model: Model, images: list[ImageFeatures], threshold: float) -> list[Prediction]:
     """Return a prediction per image, in order; one that could not be read has the decision "error"."""
     decided = iter(_decide(model, [image for image in images if not image.error], threshold))
-    return [
-        Prediction(image.path, ERROR, None, None, {}, image.error) if image.error else next(decided) for image in images
-    ]
+    return [_unscored(image) if image.error else next(decided) for image in images]
+
+
+def _unscored(image: ImageFeatures) -> Prediction:
+    return Prediction(image.path, ERROR, None, None, {}, image.error)
 
 
 def _decide(model: Model, images: list[ImageFeatures], threshold: float) -> list[Prediction]:
@@ -279,7 +291,7 @@ def _prediction(image: ImageFeatures, scores: Scores, row: int, p_value: float, 
 # --- which files ---
 
 
-def expand(arguments: Iterable[str], listed: Iterable[str], say: Say = _say_nothing) -> Iterator[Path]:
+def expand(arguments: Iterable[str], listed: Iterable[str], say: Say = say_nothing) -> Iterator[Path]:
     """Return files: those named, every image below folders, and for "-" those that are listed, as they come.
 
     Parameters
@@ -341,7 +353,7 @@ def _split(stream: TextIO, end: bytes) -> Iterator[bytes]:
 
 
 def watch(
-    folder: Path, interval: float, wait: Callable[[float], object] = time.sleep, *, say: Say = _say_nothing
+    folder: Path, interval: float, wait: Callable[[float], object] = time.sleep, *, say: Say = say_nothing
 ) -> Iterator[Path]:
     """Yield images that arrive in a folder, as soon as two looks find the same size and time; never ends by itself.
 
@@ -429,28 +441,17 @@ class PredictionOutput:
         if self.style not in FORMATS:
             raise UserError(f"unknown --format '{self.style}'. Known: {', '.join(FORMATS)}.")
 
-    def write_header(self, levels: Sequence[int], has_places: bool = False) -> None:
-        """Write what comes before the first prediction."""
+    def write_header(self, levels: Sequence[int], has_places: bool = False, has_model: bool = False) -> None:
+        """Write what comes before the first prediction; see :class:`Columns`."""
         if self.style == "csv":
-            own = *_PLACE * has_places, *(f"level_{level}" for level in levels)
-            self._row("path", "decision", "score", "p_value", *own, "error", "time")
+            nothing = Prediction(Path(), ERROR, None, None, {}, "")
+            self._row(*row_of(nothing, levels, has_places, has_model))
 
-    def write_prediction(self, prediction: Prediction, levels: Sequence[int], has_places: bool = False) -> None:
-        """Write one prediction and the time.
-
-        The distances of `levels` are None if the file could not be read. So is where it deviates; its box is of normal
-        images too.
-        """
-        values = {
-            "path": str(prediction.path),
-            "decision": prediction.decision,
-            "score": prediction.score,
-            "p_value": prediction.p_value,
-            **(_place(prediction) if has_places else {}),
-            **{f"level_{level}": prediction.level_scores.get(level) for level in levels},
-            "error": prediction.error or None,
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+    def write_prediction(
+        self, prediction: Prediction, levels: Sequence[int], has_places: bool = False, has_model: bool = False
+    ) -> None:
+        """Write one prediction and the time; see :func:`row_of`."""
+        values = row_of(prediction, levels, has_places, has_model)
         if self.style == "csv":
             self._row(*values.values())
         else:
@@ -462,6 +463,27 @@ class PredictionOutput:
         csv.writer(buffer, lineterminator="\r\n").writerow("" if value is None else value for value in values)
         row = buffer.getvalue().removesuffix("\r\n").replace("\0", "\\0")  # no file's name has NUL, nor has CSV
         self.write(f"{row}\n")
+
+
+def row_of(
+    prediction: Prediction, levels: Sequence[int], has_places: bool = False, has_model: bool = False
+) -> dict[str, Any]:
+    """Return a prediction and the time by columns; see :class:`Columns`.
+
+    The distances of `levels` are None if the file could not be read. So is where it deviates; its box is of normal
+    images too.
+    """
+    return {
+        "path": str(prediction.path),
+        **({"model": prediction.model or None} if has_model else {}),
+        "decision": prediction.decision,
+        "score": prediction.score,
+        "p_value": prediction.p_value,
+        **(_place(prediction) if has_places else {}),
+        **{f"level_{level}": prediction.level_scores.get(level) for level in levels},
+        "error": prediction.error or None,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def _place(prediction: Prediction) -> dict[str, float | None]:

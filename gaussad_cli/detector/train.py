@@ -19,7 +19,6 @@ from gaussad_cli.detector.kept_maps import keep_maps
 from gaussad_cli.detector.look import ImageFeatures, OpenNetwork, check_readable, look_at_all, open_network
 from gaussad_cli.detector.model import (
     HASH_DIGITS,
-    BackboneIdentity,
     Calibration,
     LevelModel,
     Model,
@@ -28,6 +27,7 @@ from gaussad_cli.detector.model import (
     calibration_of,
     combine,
     fit_levels,
+    lowest_rate,
 )
 from gaussad_cli.detector.places import score_maps, train_places
 from gaussad_cli.detector.update import name_some
@@ -139,7 +139,7 @@ def train_detector(
     opened = open_network(replace(network, levels=levels), compute, cache)
     features = collect_features(images, opened)
     check_rate(options.fpr, len(features.hashes))
-    return _fit(features, opened.identity, options)
+    return _fit(features, opened, options)
 
 
 @interruptible("interrupted: no model was written. Run the same command again.")
@@ -165,9 +165,10 @@ def train_best_detector(
             for mode in AUTO_MODES:
                 some = features.only(levels)
                 name = _candidate_name(network.backbone, levels, mode)
-                found.append((separation(some, mode), name, some, opened.identity, mode))
-    _, _, chosen, identity, mode = max(found, key=lambda candidate: candidate[0])
-    trained = _fit(chosen, identity, DetectorOptions(mode, fpr))
+                found.append((separation(some, mode), name, some, network, mode))
+    _, _, chosen, options, mode = max(found, key=lambda candidate: candidate[0])
+    opened = open_network(replace(options, levels=format_levels(tuple(chosen.normal))), compute, cache)
+    trained = _fit(chosen, opened, DetectorOptions(mode, fpr))
     candidates = sorted(((name, value) for value, name, *_ in found), key=lambda candidate: -candidate[1])
     return replace(trained, candidates=tuple(candidates))
 
@@ -218,11 +219,6 @@ def check_rate(fpr: float | None, n: int) -> None:
         raise UserError(
             f"--fpr {fpr:g}: {lowest_rate(n)}. Give at least {needed} normal images, or allow a larger rate."
         )
-
-
-def lowest_rate(n: int) -> str:
-    """Say how low a false-positive rate n images can be calibrated for."""
-    return f"{n} images allow false-positive rates down to {100.0 / (n + 1):.2g} %"
 
 
 @dataclass(frozen=True)
@@ -296,7 +292,8 @@ def _train_places(images: OwnImages, network: OpenNetwork, options: DetectorOpti
         fitted = train_places(maps, seen.n, options.compression)
         anomalous = score_maps(fitted.model, maps.read(seen.n))
     calibration = calibration_of(fitted.held_out, options.rate(seen.n))
-    model = Model(network.identity, fitted.model, calibration, _provenance(seen.n), seen.hashes[: seen.n])
+    hashes = seen.hashes[: seen.n]
+    model = Model(network.identity, fitted.model, calibration, _provenance(seen.n), hashes, network.graph)
     return _trained(model, seen.paths, anomalous)
 
 
@@ -322,12 +319,12 @@ def _memory() -> float:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else np.inf
 
 
-def _fit(features: TrainingFeatures, identity: BackboneIdentity, options: DetectorOptions) -> TrainedDetector:
+def _fit(features: TrainingFeatures, network: OpenNetwork, options: DetectorOptions) -> TrainedDetector:
     n = len(features.hashes)
     levels = fit_levels(features.normal, options.compression or NO_COMPRESSION)
     _check_variance(levels)
-    calibration = calibrate(levels, options.rate(n))
-    model = Model(identity, PooledModel(levels), calibration, _provenance(n), features.hashes)
+    calibration, gaussians = calibrate(levels, options.rate(n)), PooledModel(levels)
+    model = Model(network.identity, gaussians, calibration, _provenance(n), features.hashes, network.graph)
     return _trained(model, features.paths, model.score(features.anomalous) if features.anomalous else np.zeros(0))
 
 

@@ -7,12 +7,12 @@ the held-out distances of old images are carried over (:func:`gaussad_cli.detect
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from gaussad_cli.detector.kept_maps import KeptMaps, keep_maps
 from gaussad_cli.detector.look import OpenNetwork, check_readable, look_at_all
@@ -63,6 +63,7 @@ def add_images(model: Model, network: OpenNetwork, paths: Sequence[Path], allow_
     UserError
         If an image cannot be used, the model cannot be updated, or too many images are beyond its threshold.
     """
+    model = replace(model, network=model.network or network.graph)
     if model.places is None:
         rows: list[Mapping[int, Features]] = []
         new = _find_new(model, network, paths, rows.append)
@@ -132,12 +133,22 @@ def check_normal(model: Model, beyond: Sequence[Path], n: int) -> None:
         If there are more; it names some.
     """
     rate = model.calibration.fpr
-    if len(beyond) and stats.binom.sf(len(beyond) - 1, n, rate) < _BY_CHANCE:
+    if len(beyond) and at_least(len(beyond), n, rate) < _BY_CHANCE:
         raise UserError(
             f"{len(beyond)} of {n} new images are beyond the model's threshold, where {100 * rate:.3g} % of normal "
             f"images are expected: {name_some(beyond)}. With them, defects like theirs would count as normal. Remove "
             "those that are defective, or add all of them with --allow-anomalous. The model was not changed."
         )
+
+
+def at_least(k: int, n: int, rate: float) -> float:
+    """Return the probability of at least k of n images, each with probability `rate`, which lies between 0 and 1."""
+
+    def log_probability(i: int) -> float:
+        log_choices = math.lgamma(n + 1) - math.lgamma(i + 1) - math.lgamma(n - i + 1)
+        return log_choices + i * math.log(rate) + (n - i) * math.log1p(-rate)
+
+    return math.fsum(math.exp(log_probability(i)) for i in range(k, n + 1))
 
 
 def name_some(paths: Sequence[Path]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from gaussad_cli.gaussian.moments import Array
 
@@ -47,6 +46,8 @@ def auroc(distance: Array, anomalous: NDArray[np.bool_]) -> float:
     """
     if _is_undefined(distance, anomalous):
         return float("nan")
+    from scipy import stats  # imported where it is used: it takes half a second
+
     positive, total = int(anomalous.sum()), anomalous.size
     ranks = stats.rankdata(distance)
     return float((ranks[anomalous].sum() - positive * (positive + 1) / 2) / (positive * (total - positive)))
@@ -136,5 +137,7 @@ def binomial_interval(positive: int, n: int, confidence: float = 0.95) -> tuple[
     """Return the Clopper-Pearson interval of a rate observed as `positive` of `n`; (0, 1) if n is 0."""
     if n == 0:
         return 0.0, 1.0
+    from scipy import stats
+
     interval = stats.binomtest(positive, n).proportion_ci(confidence, method="exact")
     return float(interval.low), float(interval.high)

@@ -63,12 +63,24 @@ def read_squares(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> S
         If the file is missing, not a regular file, empty, truncated, not an image, too large, or of an unsupported
         pixel format.
     """
-    content = _content(path)
+    return read_image(path, sizes, depth)[1]
+
+
+def read_image(path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH) -> tuple[NDArray[np.uint8], Squares]:
+    """Read an image file once: its pixels as :func:`read_pixels` gives them, and what :func:`read_squares` gives."""
+    return decode_image(_content(path), path, sizes, depth)
+
+
+def decode_image(
+    content: bytes, path: Path, sizes: Iterable[int], depth: int = FULL_DEPTH
+) -> tuple[NDArray[np.uint8], Squares]:
+    """Return what :func:`read_image` does for the content of a file; `path` is its name in messages."""
     decoded = _decode(content, path, depth)
     peak = int(decoded.pixels.max()) if decoded.is_deep and depth == FULL_DEPTH else None
     by_size = {size: _square(decoded.pixels, size) for size in sizes}
     height, width = decoded.pixels.shape[:2]
-    return Squares(hashlib.sha256(content).hexdigest(), by_size, decoded.has_pages, peak, (height, width))
+    sha256 = hashlib.sha256(content).hexdigest()
+    return decoded.pixels, Squares(sha256, by_size, decoded.has_pages, peak, (height, width))
 
 
 def read_pixels(path: Path, depth: int = FULL_DEPTH) -> NDArray[np.uint8]:

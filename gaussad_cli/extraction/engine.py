@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -89,20 +91,17 @@ def choose_engine(engine: str, device: str, precision: str) -> EngineChoice:
     ):
         if value not in known:
             raise UserError(f"unknown --{option} '{value}'. Known: {', '.join(known)}.")
-    import torch
-
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise UserError("--device cuda: torch finds no CUDA device. Use --device cpu or auto.")
+    has_cuda = device != "cpu" and engine != "onnx" and _finds_cuda(ask_torch=device == "cuda")
     if engine == "onnx" and device == "cuda":
         raise UserError("--engine onnx runs on the CPU: use --engine torch for CUDA.")
+    if device == "cuda" and not has_cuda:
+        raise UserError("--device cuda: torch finds no CUDA device. Use --device cpu or auto.")
     if engine == "onnx" and precision != "fp32":
         raise UserError(f"--engine onnx computes in fp32: use --engine torch for {precision}.")
-    cuda = has_cuda and device != "cpu" and engine != "onnx"
-    if precision == "tf32" and not cuda:
+    if precision == "tf32" and not has_cuda:
         raise UserError("--precision tf32 needs CUDA: use fp32 or bf16.")
-    chosen: EngineName = "torch" if engine == "torch" or cuda or precision == "bf16" else "onnx"
-    return EngineChoice(chosen, "cuda" if cuda else "cpu", _precision(precision))
+    chosen: EngineName = "torch" if engine == "torch" or has_cuda or precision == "bf16" else "onnx"
+    return EngineChoice(chosen, "cuda" if has_cuda else "cpu", _precision(precision))
 
 
 def build_engine(choice: EngineChoice, network: ResolvedNetwork, cache: Path) -> Engine:
@@ -118,9 +117,10 @@ def build_engine(choice: EngineChoice, network: ResolvedNetwork, cache: Path) ->
         If the checkpoint does not fit, or the network cannot be exported.
     """
     if choice.engine == "onnx":
-        from gaussad_cli.extraction.onnx_engine import OnnxEngine, load_graph
+        from gaussad_cli.extraction import graphs
+        from gaussad_cli.extraction.onnx_engine import OnnxEngine
 
-        return OnnxEngine(load_graph(network, cache), network.levels)
+        return OnnxEngine(graphs.load_graph(network, cache), network.levels)
     from gaussad_cli.backbones.folding import fold_batch_norm
     from gaussad_cli.backbones.network import build_network
     from gaussad_cli.extraction.torch_engine import TorchEngine
@@ -134,6 +134,28 @@ def build_engine(choice: EngineChoice, network: ResolvedNetwork, cache: Path) ->
 def usable_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _finds_cuda(ask_torch: bool) -> bool:
+    """Return whether torch finds a CUDA device.
+
+    Parameters
+    ----------
+    ask_torch : whether to ask torch, whose import takes seconds, even where no driver of such a device can be loaded
+    """
+    if not (ask_torch or _has_driver()):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _has_driver() -> bool:
+    for library in ("libcuda.so.1", "nvcuda.dll", "libamdhip64.so"):  # the last one is what torch for AMD calls CUDA
+        with suppress(OSError):
+            ctypes.CDLL(library)
+            return True
+    return False
 
 
 def _precision(name: str) -> Precision:

@@ -6,30 +6,14 @@ leave the caches, and an image's features do not depend on its neighbours, to th
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import timm
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from gaussad_cli.backbones.folding import fold_batch_norm
-from gaussad_cli.backbones.network import LevelNetwork, build_network, normalise
-from gaussad_cli.backbones.registry import Backbone
-from gaussad_cli.backbones.resolve import ResolvedNetwork
-from gaussad_cli.errors import UserError
 from gaussad_cli.extraction.engine import usable_cores
-from gaussad_cli.extraction.onnx_export import export_module
-from gaussad_cli.extraction.store import digest
-from gaussad_cli.files import write_whole
 
-GRAPHS = ".graphs"  # folder of the exported graphs in the cache
-EXPORT_VERSION = 3  # raise it when the same network would give another graph
 _MOST_AT_ONCE = 16  # images in memory at a time; with more cores, several work on one image
 
 
@@ -46,7 +30,20 @@ class OnnxEngine:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders need the cores too
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._outputs = [f"level_{level}" for level in levels]
         self._pool = ThreadPoolExecutor(at_once)
+
+    @property
+    def input_size(self) -> object:
+        """Pixels per side of the images that the graph takes, if it is a graph of images."""
+        shapes = {node.name: node.shape for node in self._session.get_inputs()}
+        return shapes["image"][1] if len(shapes.get("image", ())) == 4 else None
+
+    @property
+    def widths(self) -> tuple[object, ...]:
+        """Features per image of every level, as the graph says."""
+        shapes = {node.name: node.shape for node in self._session.get_outputs()}
+        return tuple(shapes[name][-1] if shapes.get(name) else None for name in self._outputs)
 
     def run(self, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:
         """Return level -> (N, D) float32 for images (N, size, size, 3) uint8 RGB."""
@@ -55,60 +52,5 @@ class OnnxEngine:
         return {level: np.concatenate(features) for level, features in zip(self.levels, by_level, strict=True)}
 
     def _run_one(self, image: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        outputs: list[NDArray[np.float32]] = self._session.run(None, {"image": image[None]})
+        outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, {"image": image[None]})
         return outputs
-
-
-def load_graph(network: ResolvedNetwork, cache: Path) -> bytes:
-    """Return the exported graph from the cache, or export it and keep it there.
-
-    A file's name holds what it was exported from and the head of its own SHA-256: one that was changed is not taken.
-
-    Raises
-    ------
-    UserError
-        If the checkpoint does not fit, or the network cannot be exported.
-    """
-    backbone = network.backbone
-    takes = [network.padding, backbone.input_size, backbone.mean, backbone.std, network.levels]
-    made_by = [torch.__version__, timm.__version__, EXPORT_VERSION]
-    grid = [network.grid] if network.grid else []  # graphs without one keep their names
-    key = digest([backbone.name, network.checkpoint.sha256, *takes, *made_by, *grid])[:16]
-    for path in (cache / GRAPHS).glob(f"{key}-*.onnx"):
-        with suppress(OSError):
-            content = path.read_bytes()
-            if path.stem == f"{key}-{_head(content)}":
-                return content
-    graph = export_network(build_network(network), backbone)
-    with suppress(UserError):  # a cache that cannot be written shows where it matters
-        write_whole(cache / GRAPHS / f"{key}-{_head(graph)}.onnx", lambda file: file.write(graph))
-    return graph
-
-
-def export_network(network: LevelNetwork, backbone: Backbone) -> bytes:
-    """Export a network with its normalisation as an ONNX graph for one image: "image" (1, size, size, 3) uint8.
-
-    Raises
-    ------
-    UserError
-        If torch cannot export it.
-    """
-    if backbone.family != "timm":
-        fold_batch_norm(network)
-    image = torch.zeros(1, backbone.input_size, backbone.input_size, 3, dtype=torch.uint8)
-    outputs = [f"level_{level}" for level in network.levels]
-    return export_module(_Normalised(network, backbone), image, outputs, backbone.name)
-
-
-class _Normalised(nn.Module):
-    def __init__(self, network: LevelNetwork, backbone: Backbone) -> None:
-        super().__init__()
-        self.network, self.backbone = network, backbone
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        features: tuple[Tensor, ...] = self.network(normalise(images, self.backbone))
-        return features
-
-
-def _head(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]

@@ -19,7 +19,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression, component_range
 from gaussad_cli.gaussian.moments import Array
@@ -379,10 +378,18 @@ def _by_blocks(work: Callable[[slice], Any], n_places: int, threads: int) -> Non
 
 
 def smoothing_matrix(grid: int, sigma: float) -> Array:
-    """Return the (grid, grid) matrix K that smooths a map M along one axis by a Gaussian of sigma places: K M K'."""
+    """Return the (grid, grid) matrix K that smooths a map M along one axis by a Gaussian of sigma places: K M K'.
+
+    The Gaussian is cut off at 4 sigma. Beyond the rim, a map has its outermost values.
+    """
     if sigma <= 0.0:
         return np.eye(grid)
-    return np.asarray(gaussian_filter1d(np.eye(grid), sigma, axis=0, mode="nearest"))
+    matrix = np.zeros((grid, grid))
+    places, reach = np.arange(grid)[:, None], int(4.0 * sigma + 0.5)
+    offsets = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * np.square(offsets / sigma))
+    np.add.at(matrix, (places, np.clip(places + offsets, 0, grid - 1)), weights / weights.sum())
+    return matrix
 
 
 def smooth(distances: Array, sigma: float) -> Array:

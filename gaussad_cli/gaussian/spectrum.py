@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import linalg
 
 from gaussad_cli.gaussian.moments import Array, centre
 
@@ -100,6 +99,8 @@ def numerical_rank(singular: Array, n: int, dim: int) -> int:
 def thin_svd(x: Array) -> tuple[Array, Array, Array]:
     """Return the thin SVD; if LAPACK's divide and conquer does not converge (rare), QR iteration takes over."""
     try:
-        return linalg.svd(x, full_matrices=False, check_finite=False)
-    except linalg.LinAlgError:
+        return np.linalg.svd(x, full_matrices=False)
+    except np.linalg.LinAlgError:
+        from scipy import linalg  # only for this: to ask a model should not need SciPy
+
         return linalg.svd(x, full_matrices=False, check_finite=False, lapack_driver="gesvd")

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
 
 from gaussad_cli.gaussian.moments import Array
 
@@ -22,11 +21,15 @@ def target_fpr(sigmas: ArrayLike) -> Array:
 
     It is computed by erfc: from 5 sigma on, 1 - erf would lose its digits.
     """
+    from scipy import special  # imported where it is used: a model's threshold needs none of it
+
     return np.asarray(special.erfc(np.asarray(sigmas, dtype=np.float64) / np.sqrt(2.0)), dtype=np.float64)
 
 
 def chi2_threshold(fpr: ArrayLike, dim: int) -> Array:
     """Return the Mahalanobis distance t that a Gaussian of `dim` dimensions exceeds with probability `fpr` (eq. 8)."""
+    from scipy import stats
+
     return np.asarray(np.sqrt(stats.chi2.isf(fpr, dim)), dtype=np.float64)
 
 
@@ -47,6 +50,8 @@ def gamma_threshold(held_out: Array, fpr: ArrayLike) -> Array:
     -------
     The thresholds; NaN if the distances are all equal or one is zero.
     """
+    from scipy import stats
+
     squared = np.square(held_out)
     if not (squared > 0).all() or np.ptp(squared) == 0:
         return np.full(np.shape(fpr), np.nan)

@@ -215,7 +215,7 @@ def _load_trunk(model: nn.Module, backbone: Backbone, checkpoint: Checkpoint) ->
     missing = missing_tensors(own, backbone, tensors, levels)
     if tensors.keys() & own.keys():  # otherwise load_levels reports weights of another network
         tensors = tensors | {name: own[name] for name in missing}
-    load_levels(model, backbone, dataclasses.replace(checkpoint, tensors=tensors), levels)
+    load_levels(model, backbone, dataclasses.replace(checkpoint, given=tensors), levels)
     return missing
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gaussad_cli.backbones import info
+from gaussad_cli.backbones import available, info
 from gaussad_cli.backbones.info import count_parameters, measure_shape
 from gaussad_cli.backbones.network import create_model, tap_levels
 from gaussad_cli.backbones.registry import BACKBONES, find_backbone
@@ -61,6 +61,14 @@ def test_parameters_of_a_timm_model_are_without_the_classifier_too(gaussad, name
 def test_info_alone_lists_every_backbone(gaussad):
     listed = gaussad("info").out
     assert all(name in listed for name in BACKBONES)
+
+
+def test_info_says_which_weights_are_on_this_machine(gaussad, monkeypatch, tmp_path):
+    monkeypatch.setattr(available, "_cached", lambda b: tmp_path / "b4" if b.name == "efficientnet-b4" else None)
+    monkeypatch.setattr(available, "_installed", lambda b: None)
+    assert gaussad("info").out.endswith("Backbones whose weights are on this machine: efficientnet-b4.\n")
+    assert f"on the model hub; {tmp_path / 'b4'}" in gaussad("info", "efficientnet-b4").out
+    assert "on the model hub; not on this machine" in gaussad("info", "resnet-18").out
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gaussad_cli import ImageDetector
+from gaussad_cli.backbones import available
 from gaussad_cli.datasets.folds import training_folds
 from gaussad_cli.detector import predict as predicting
 from gaussad_cli.detector.container import read_model
@@ -272,6 +273,42 @@ def test_images_come_from_the_mvtec_layout_or_a_list_too(gaussad, tiny, images):
 def test_what_cannot_be_trained_is_said(gaussad, images, options, fragments):
     assert_user_error(gaussad("train", "--out", "m.gaussad", *options), *fragments)
     assert not Path("m.gaussad").exists()
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    monkeypatch.setattr(available, "_cached", lambda backbone: None)
+    monkeypatch.setattr(available, "_ask", lambda url: ConnectionError("no network"))
+
+
+def test_without_a_network_the_best_backbone_at_hand_is_used_and_said(gaussad, images, no_hub):
+    done = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", "--pooled", "--levels", "2-3")
+    assert done.code == 0, done.err
+    (line,) = (line for line in done.err.splitlines() if "efficientnet-b4" in line)
+    for part in (
+        "cannot be reached (no network)",
+        "Using efficientnet-lite0 instead.",
+        "on this machine: efficientnet",
+    ):
+        assert part in line
+    assert read_model(Path("m.gaussad")).backbone.name == "efficientnet-lite0"
+
+
+def test_without_a_network_a_backbone_that_was_named_is_an_error(gaussad, images, no_hub):
+    for options in (("--pooled",), ("--auto", "--anomalous", "bad"), ()):
+        done = gaussad(
+            "train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", *options, "--backbone", "efficientnet-b4"
+        )
+        assert_user_error(
+            done, "efficientnet-b4 cannot be used", "(no network)", "--weights FILE", "efficientnet-lite0"
+        )
+    assert not Path("m.gaussad").exists()
+
+
+def test_a_weight_file_is_that_of_the_default_backbone_even_without_a_network(gaussad, images, no_hub, weights):
+    file = weights / "resnet18-levels1-4.pth"
+    done = gaussad("train", "--normal", "good", "--out", "m.gaussad", "--fpr", "0.1", "--pooled", "--weights", file)
+    assert_user_error(done, "resnet18-levels1-4.pth lacks", "efficientnet-b4 needs")
 
 
 def test_an_image_that_is_normal_and_anomalous_is_named(gaussad, images):

@@ -27,6 +27,14 @@ def test_a_dry_run_shows_the_stages_and_does_nothing(gaussad, tiny):
     assert not Path("results").exists()
 
 
+def test_an_experiment_that_comes_with_gaussad_is_named(gaussad, tiny):
+    done = gaussad("run", "--config", "table3", "--data", tiny, "--dry-run")
+    assert done.code == 0, done.err
+    assert "extract efficientnet-b4" in done.out
+    unknown = gaussad("run", "--config", "tabel3", "--data", tiny, "--dry-run")
+    assert_user_error(unknown, "no experiment 'tabel3'", "Did you mean table3?", "table1, table2")
+
+
 def test_named_backbones_stand_in_and_the_plan_and_the_times_go_to_stderr(gaussad, tiny):
     Path("c.yaml").write_text(CONFIG)
     run = ("run", "--config", "c.yaml", "--data", tiny, "--backbone", "efficientnet-lite0", "--categories", "lid")

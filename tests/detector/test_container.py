@@ -54,6 +54,11 @@ def test_a_model_of_places_is_read_and_scores_to_the_bit(tmp_path, compression):
     np.testing.assert_array_equal(again.calibration.distances, model.calibration.distances)
 
 
+def test_the_network_in_a_model_is_kept_byte_for_byte(tmp_path):
+    write_model(tmp_path / "m.gaussad", replace(tiny_model(), network=bytes(range(256))))
+    assert read_model(tmp_path / "m.gaussad").network == bytes(range(256))
+
+
 def test_a_model_file_of_places_holds_triangles_in_half_precision(tmp_path):
     model = tiny_places_model()
     write_model(tmp_path / "m.gaussad", model)
@@ -100,7 +105,7 @@ def rewritten(content, change):
 
 
 CHANGES = {
-    "a later version": lambda d, _: d.update(schema=4),
+    "a later version": lambda d, _: d.update(schema=5),
     "no backbone": lambda d, _: d.pop("backbone"),
     "an unknown field": lambda d, _: d["backbone"].update(colour="1"),
     "no levels": lambda d, _: d.update(levels=[]),
@@ -120,7 +125,7 @@ CHANGES = {
 def test_a_file_of_another_form_is_a_clear_error(tmp_path, content, change):
     with pytest.raises(UserError) as caught:
         read(tmp_path, rewritten(content, CHANGES[change]))
-    assert ("version 4" in str(caught.value)) == (change == "a later version")
+    assert ("version 5" in str(caught.value)) == (change == "a later version")
 
 
 PLACES_CHANGES = {
@@ -148,7 +153,7 @@ def test_a_file_of_places_of_another_form_is_a_clear_error(tmp_path, change):
         read(tmp_path, rewritten(content, PLACES_CHANGES[change]))
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_files_of_versions_without_places_are_read(tmp_path, content, schema):
     def older(described, arrays):
         described.update(schema=schema)

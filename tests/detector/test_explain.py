@@ -13,8 +13,9 @@ from gaussad_cli.detector.attribution import direct, locate, normal_pattern, typ
 from gaussad_cli.detector.explain import Explainer, check_level, picture_names
 from gaussad_cli.detector.model import PooledModel, fit_level
 from gaussad_cli.errors import UserError
+from gaussad_cli.extraction import decode
 from gaussad_cli.gaussian.compression import NO_COMPRESSION, Compression
-from tests.detector.tiny_network import BACKBONE, SIZE, TinyNetwork, features, pictures, tiny_model
+from tests.detector.tiny_network import IDENTITY, SIZE, feature_maps, features, pictures, tiny_model, write_pictures
 
 CASES = pytest.mark.parametrize(
     ("n", "compression"),
@@ -24,7 +25,19 @@ CASES = pytest.mark.parametrize(
 
 
 def explainer(n=40, compression=NO_COMPRESSION):
-    return Explainer(tiny_model(n, compression), TinyNetwork(), BACKBONE)
+    return Explainer(tiny_model(n, compression), feature_maps)
+
+
+def count_decoding(monkeypatch):
+    """A list that every image which is decoded from now on is added to."""
+    decoded, decode_ = [], decode._decode
+
+    def counted(content, path, depth):
+        decoded.append(path)
+        return decode_(content, path, depth)
+
+    monkeypatch.setattr(decode, "_decode", counted)
+    return decoded
 
 
 def gaussian(level):
@@ -74,7 +87,7 @@ def test_with_the_normal_pattern_taken_away_a_defect_stands_out_in_both_maps():
     images = np.clip(rim + rng.integers(-12, 13, (30, 1, 1, 3)) + rng.integers(-3, 4, (30, SIZE, SIZE, 3)), 0, 255)
     normal = images.astype(np.uint8)
     levels = tuple(fit_level(level, features(normal)[level]) for level in (1, 2))
-    one = Explainer(replace(tiny_model(), gaussians=PooledModel(levels)), TinyNetwork(), BACKBONE)
+    one = Explainer(replace(tiny_model(), gaussians=PooledModel(levels)), feature_maps)
     one = replace(one, pattern=normal_pattern(map(one.feature_maps, normal[:10])))
     defect = normal[20].copy()
     defect[8:16, 20:28] = 255 - defect[8:16, 20:28]
@@ -150,13 +163,21 @@ def test_the_level_looked_at_is_the_one_that_stands_out_most_or_the_one_asked_fo
     assert asked.located.distance.shape != explained.located.distance.shape
 
 
+def test_an_image_is_read_as_the_network_sees_it_and_decoded_once(tmp_path, monkeypatch):
+    (path,) = write_pictures(tmp_path, pictures(1, seed=6, height=50, width=70))
+    decoded = count_decoding(monkeypatch)
+    square = explainer().read(path)
+    np.testing.assert_array_equal(square, decode.read_squares(path, [IDENTITY.input_size]).by_size[SIZE])
+    assert decoded == [path] * 2  # by the explainer, and by this test
+
+
 def test_a_level_that_the_model_lacks_is_refused():
     with pytest.raises(UserError, match=r"--level 3: the model only has level 1, 2"):
         check_level(tiny_model(), 3)
 
 
 def test_the_row_is_json_even_with_an_infinite_threshold():
-    one = Explainer(tiny_model(threshold=np.inf), TinyNetwork(), BACKBONE)
+    one = Explainer(tiny_model(threshold=np.inf), feature_maps)
     row = json.loads(json.dumps(one.explain(pictures(1)[0], "x").row(), allow_nan=False))
     assert row["threshold"] is None
     assert not row["anomalous"]

@@ -9,14 +9,22 @@ from PIL import Image
 
 from gaussad_cli.detector.explain_places import PlacesExplainer
 from gaussad_cli.detector.heatmaps import locate
-from gaussad_cli.detector.place_pictures import draw_places
 from gaussad_cli.gaussian.places import join_levels
-from tests.detector.tiny_network import BACKBONE, GRID, SIZE, TinyNetwork, features, pictures, tiny_places_model
+from tests.detector.test_explain import count_decoding
+from tests.detector.tiny_network import (
+    GRID,
+    SIZE,
+    features,
+    open_tiny_network,
+    pictures,
+    tiny_places_model,
+    write_pictures,
+)
 
 
 def explainer():
     model = tiny_places_model()
-    return PlacesExplainer(model, model.places, TinyNetwork(grid=GRID), BACKBONE)
+    return PlacesExplainer(model, model.places, open_tiny_network(grid=GRID).engine)
 
 
 def test_score_and_decision_and_heat_map_are_the_models():
@@ -77,15 +85,19 @@ def test_the_row_is_json_and_the_table_says_where():
     assert "nothing is beyond the threshold" in explained.table()
 
 
-def test_the_picture_has_colours_where_something_is_beyond_the_threshold(tmp_path):
-    one = explainer()
-    calm = replace(one, model=replace(one.model, calibration=replace(one.model.calibration, threshold=np.inf)))
-    gray = np.repeat(pictures(1, seed=7)[0].mean(axis=2, keepdims=True) // 4, 3, axis=2).astype(np.uint8)
-    coloured = []
-    for number, explainer_ in enumerate((one, calm)):
-        draw_places(explainer_.explain(gray, "$odd"), tmp_path / "why" / f"{number}.png")
-        with Image.open(tmp_path / "why" / f"{number}.png") as picture:
-            pixels = np.asarray(picture.convert("RGB")).astype(int)
-        assert min(pixels.shape[:2]) > 600
-        coloured.append((np.ptp(pixels, axis=2) > 60).mean())
-    assert coloured[0] > coloured[1] + 0.02
+def test_an_image_is_read_at_its_own_size_and_decoded_once(tmp_path, monkeypatch):
+    image = pictures(1, seed=7, height=50, width=70)[0]
+    (path,) = write_pictures(tmp_path, [image])
+    gray = tmp_path / "gray.png"
+    Image.fromarray(image[..., 0]).save(gray)
+    decoded = count_decoding(monkeypatch)
+    np.testing.assert_array_equal(explainer().read(path), image)
+    np.testing.assert_array_equal(explainer().read(gray), np.repeat(image[..., :1], 3, axis=2))
+    assert decoded == [path, gray]
+
+
+def test_what_is_odd_about_a_file_is_told(tmp_path, capsys):
+    pages = [Image.fromarray(page) for page in pictures(2)]
+    pages[0].save(tmp_path / "two.tif", save_all=True, append_images=pages[1:])
+    explainer().read(tmp_path / "two.tif")
+    assert "several pages" in capsys.readouterr().err

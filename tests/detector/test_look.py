@@ -6,6 +6,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from gaussad_cli.backbones.resolve import NetworkOptions
 from gaussad_cli.detector import look as looking
@@ -109,10 +110,51 @@ def test_an_opened_network_says_what_its_features_depend_on(tmp_path):
 @pytest.mark.parametrize(("engine", "told"), [("torch", False), ("onnx", True)])
 def test_another_engine_than_that_of_the_training_is_told(monkeypatch, tmp_path, engine, told):
     monkeypatch.setattr(looking, "find_network", lambda model, weights: None)
-    monkeypatch.setattr(looking, "build_engine", lambda choice, network, cache: None)
+    monkeypatch.setattr(looking, "_open", lambda *_: None)
     notes = []
     open_network_of(tiny_model(), None, Compute(engine, "cpu"), tmp_path, notes.append)
     assert bool(notes) == told
+
+
+def graph(size=224, name="image", output="level_1", width=32):
+    """A network of one level: every feature is the mean of the image's gray values."""
+    nodes = [
+        helper.make_node("Cast", [name], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        helper.make_node("Unsqueeze", ["mean", "axis"], ["column"]),
+        helper.make_node("Expand", ["column", "shape"], [output]),
+    ]
+    image = helper.make_tensor_value_info(name, TensorProto.UINT8, [1, size, size, 3])
+    features = helper.make_tensor_value_info(output, TensorProto.FLOAT, [1, width])
+    constants = [numpy_helper.from_array(np.array(v), n) for n, v in (("axis", [1]), ("shape", [1, width]))]
+    model = helper.make_model(
+        helper.make_graph(nodes, "test", [image], [features], constants),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    return model.SerializeToString()
+
+
+def test_the_network_in_a_model_is_run_without_weights(tmp_path):
+    network = open_network_of(replace(lite0_model(), network=graph()), None, Compute(), tmp_path / "none", print)
+    (path,) = write_pictures(tmp_path, [np.full((9, 9, 3), 7, np.uint8)])
+    (image,) = flat(look(network, [path]))
+    np.testing.assert_array_equal(image.features[1], np.full(32, 7.0, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (b"no graph", "cannot run the network in the model"),
+        (graph(size=225), "another input"),
+        (graph(name="picture"), "another input"),
+        (graph(width=31), "other features"),
+        (graph(output="level_2"), "other features"),
+    ],
+)
+def test_a_network_that_is_not_the_models_is_refused(tmp_path, network, message):
+    with pytest.raises(UserError, match=message):
+        open_network_of(replace(lite0_model(), network=network), None, Compute(), tmp_path, print)
 
 
 def test_other_weights_than_the_models_are_refused():
@@ -131,7 +173,7 @@ def test_other_weights_than_the_models_are_refused():
     ],
 )
 def test_a_model_of_other_preprocessing_is_refused(change):
-    with pytest.raises(UserError, match="takes other input"):
+    with pytest.raises(UserError, match=r"takes other input|read in a way"):
         find_network(lite0_model(**change), None)
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gaussad_cli.detector.heatmaps import Scale, mask_of, overlay
-from gaussad_cli.detector.map_files import DISTANCES, MASK, OVERLAY, MapFolder
+from gaussad_cli.detector.map_files import DISTANCES, MASK, OVERLAY, MapFolder, remove_unfinished
 from gaussad_cli.errors import ImageError, UserError
 from tests.detector.tiny_network import pictures, write_pictures
 
@@ -60,8 +60,8 @@ def test_another_run_replaces_the_files(folder, tmp_path):
 def test_nothing_unfinished_is_left(folder, tmp_path):
     (image,) = write_pictures(tmp_path / "in", pictures(1))
     folder.write(image, DISTANCES_OF)
-    folder.close()
-    folder.close()
+    remove_unfinished(folder.folder)
+    remove_unfinished(folder.folder)
     assert [path.name for path in folder.folder.iterdir()] == ["in"]
     assert len(list((folder.folder / "in").iterdir())) == 3
 

@@ -19,15 +19,14 @@ from gaussad_cli.detector import map_files
 from gaussad_cli.detector import predict as predicting
 from gaussad_cli.detector.look import ImageFeatures
 from gaussad_cli.detector.model import Calibration
+from gaussad_cli.detector.models import ReadyModel, choose_threshold, far_out
 from gaussad_cli.detector.predict import (
     FilesToScore,
     Prediction,
     PredictionOutput,
-    choose_threshold,
     copy_file,
     describe_counts,
     expand,
-    far_out,
     list_names,
     predict,
     predict_files,
@@ -97,8 +96,9 @@ def test_every_file_is_written_and_counted(tmp_path):
     paths[2].write_bytes(b"no image")
     text = []
     output = PredictionOutput("csv", text.append)
-    counts = predict_files(tiny_model(), open_tiny_network(2), FilesToScore((str(tmp_path / "images"),)), 1e9, output)
-    assert counts == {"normal": 4, "anomalous": 0, "error": 1, "far": 0}
+    model = ReadyModel(tiny_model(), open_tiny_network(2), 1e9)
+    counts = predict_files(model, FilesToScore((str(tmp_path / "images"),)), output)
+    assert counts == {"": {"normal": 4, "anomalous": 0, "error": 1, "far": 0}}
     rows = list(csv.DictReader(io.StringIO("".join(text))))
     assert [row["path"] for row in rows] == [str(path) for path in paths]
 
@@ -106,9 +106,10 @@ def test_every_file_is_written_and_counted(tmp_path):
 def test_of_no_file_only_the_header_is_written(tmp_path):
     text = []
     files = FilesToScore((str(tmp_path),))
-    counts = predict_files(tiny_model(), open_tiny_network(), files, 0.0, PredictionOutput("csv", text.append))
+    model = ReadyModel(tiny_model(), open_tiny_network(), 0.0)
+    counts = predict_files(model, files, PredictionOutput("csv", text.append))
     assert "".join(text) == "path,decision,score,p_value,level_1,level_2,error,time\n"
-    assert sum(counts.values()) == 0
+    assert counts == {}
 
 
 # --- thresholds ---
@@ -324,9 +325,8 @@ def test_a_pipe_is_not_copied(tmp_path):
 
 def run_with_maps(model, grid, files, maps):
     rows = []
-    threshold = model.calibration.threshold
-    output = PredictionOutput("json", rows.append, maps=maps)
-    counts = predict_files(model, open_tiny_network(grid=grid), files, threshold, output)
+    ready = ReadyModel(model, open_tiny_network(grid=grid), model.calibration.threshold)
+    counts = predict_files(ready, files, PredictionOutput("json", rows.append, maps=maps))
     return [json.loads(row) for row in rows], counts
 
 
@@ -350,7 +350,7 @@ def test_heat_maps_are_there_when_their_rows_are(tmp_path, monkeypatch, argument
 
     output = PredictionOutput("json", write, maps=Path("maps"))
     files = FilesToScore(arguments)
-    predict_files(model, open_tiny_network(grid=GRID), files, model.calibration.threshold, output)
+    predict_files(ReadyModel(model, open_tiny_network(grid=GRID), model.calibration.threshold), files, output)
     assert [row["decision"] for row in rows][1] == "error"
     assert len(rows) == 4
 
@@ -361,7 +361,9 @@ def test_a_mask_is_empty_exactly_where_no_place_is_beyond_whatever_the_threshold
     middle = float(np.median(model.score(features(pictures(6, seed=3), grid=GRID))))
     rows = []
     output = PredictionOutput("json", lambda row: rows.append(json.loads(row)), maps=tmp_path / "maps")
-    predict_files(model, open_tiny_network(grid=GRID), FilesToScore((str(tmp_path / "in"),)), middle, output)
+    predict_files(
+        ReadyModel(model, open_tiny_network(grid=GRID), middle), FilesToScore((str(tmp_path / "in"),)), output
+    )
     assert {row["decision"] for row in rows} == {"normal", "anomalous"}
     for row in rows:
         mask = cv2.imread(str(tmp_path / "maps" / f"{Path(row['path']).name}.mask.png"), cv2.IMREAD_UNCHANGED)
@@ -397,7 +399,7 @@ def test_an_image_that_is_gone_before_it_is_drawn_is_said(tmp_path, monkeypatch)
     files = FilesToScore((str(tmp_path / "in"),), say=told.append)
     rows, counts = run_with_maps(tiny_places_model(), GRID, files, tmp_path / "maps")
     assert len(rows) == 1
-    assert counts["error"] == 0
+    assert counts[""]["error"] == 0
     assert told[-1].startswith("No heat map: cannot read the image")
 
 

@@ -67,6 +67,13 @@ def features(images, levels=LEVELS, grid=0):
     return {level: values.numpy() for level, values in zip(levels, pooled, strict=True)}
 
 
+def feature_maps(square, levels=LEVELS):
+    """Level -> (D, H, W) float32 of one image (SIZE, SIZE, 3) uint8."""
+    with torch.inference_mode():
+        maps = TinyNetwork(levels).feature_maps(normalise(torch.from_numpy(square[None]), BACKBONE))
+        return {level: values[0].numpy() for level, values in zip(levels, maps, strict=True)}
+
+
 def tiny_model(n=40, compression=NO_COMPRESSION, levels=LEVELS, threshold=None):
     """A model of n images, calibrated on 19 others; the threshold is their median unless it is given."""
     trained = features(pictures(n), levels)

@@ -19,10 +19,13 @@ from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resol
 from gaussad_cli.backbones.weights import Checkpoint, find_checkpoint, load_levels
 from gaussad_cli.errors import UserError
 from gaussad_cli.evaluation.results import read_metrics
+from gaussad_cli.extraction import engine as engines
 from gaussad_cli.extraction import extract
 from gaussad_cli.extraction.decode import read_squares
 from gaussad_cli.extraction.engine import EngineChoice, build_engine, choose_engine
-from gaussad_cli.extraction.onnx_engine import GRAPHS, OnnxEngine, export_network, load_graph
+from gaussad_cli.extraction.graphs import GRAPHS, load_graph
+from gaussad_cli.extraction.onnx_engine import OnnxEngine
+from gaussad_cli.extraction.onnx_export import export_network
 from gaussad_cli.extraction.torch_engine import TorchEngine
 from tests.conftest import assert_user_error, write_image
 from tests.extraction.toy import ToyEngine
@@ -187,7 +190,7 @@ def test_a_graph_is_exported_once_and_a_damaged_one_again(tmp_path, graph, monke
     content = graph()
     (path,) = (tmp_path / GRAPHS).iterdir()
     with monkeypatch.context() as patched:
-        patched.setattr("gaussad_cli.extraction.onnx_engine.export_network", None)  # not called
+        patched.setattr("gaussad_cli.extraction.onnx_export.export_network", None)  # not called
         assert graph() == content
     path.write_bytes(content[:-9] + b"tampered!")
     assert graph() == content
@@ -232,8 +235,11 @@ class Unchanged(LevelNetwork):
 
     levels = (1,)
 
-    def forward(self, images):
-        return (images,)
+    def feature_maps(self, images):
+        yield images
+
+    def pool(self, level):
+        return level
 
 
 @pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-lite0", "timm:test_vit"])
@@ -290,6 +296,7 @@ def test_tf32_is_for_convolutions_and_matrix_products_and_for_the_run_only(befor
     ],
 )
 def test_auto_is_onnx_on_a_cpu_and_torch_on_cuda(monkeypatch, options, cuda, expected):
+    monkeypatch.setattr(engines, "_has_driver", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     assert choose_engine(*options) == EngineChoice(*expected)
 
