@@ -27,7 +27,7 @@ cd "$root"
 OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -p no:cacheprovider tests/gaussian tests/evaluation tests/extraction \
     tests/datasets tests/tables tests/compare tests/backbones/test_registry.py tests/backbones/test_weights.py \
     tests/backbones/test_available.py tests/detector/test_export.py tests/detector/test_onnx_places.py \
-    tests/cli/test_export.py tests/cli/test_train.py tests/cli/test_main_job.py
+    tests/cli/test_export.py tests/cli/test_train.py tests/cli/test_main_job.py tests/test_parallel.py
 cd "$work" # nothing of the source tree is in reach
 "$work/venv/bin/gaussad" demo
 echo "bounds: $1 passed"
