@@ -16,8 +16,8 @@ help: ## List the targets
 	@echo "  make table1, 2, 3, 4, 5, 7 or 8 MVTEC=DIR   one of the paper's tables"
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
-		|| { echo "gaussad needs Python 3.11 to 3.13: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' \
+		|| { echo "gaussad needs Python 3.11 to 3.14: make PYTHON=python3.12 ..."; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no venv module: apt install python3-venv"; exit 1; }
 
 # One stamp per set of extras: the demo does not wait for the developers' tools.

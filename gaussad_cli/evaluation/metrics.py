@@ -87,7 +87,9 @@ def max_f1_threshold(distance: Array, anomalous: NDArray[np.bool_]) -> float:
     if _is_undefined(distance, anomalous):
         return float("nan")
     best = int(np.argmax(_f1(distance, anomalous)))
-    return float(np.unique(distance)[::-1][best : best + 2].mean())
+    found, *next_smaller = np.unique(distance)[::-1][best : best + 2]
+    halfway = np.mean([found, *next_smaller])
+    return float(found if halfway in next_smaller else halfway)  # no number lies between neighbours
 
 
 def _f1(distance: Array, anomalous: NDArray[np.bool_]) -> Array:

@@ -44,7 +44,7 @@ def trained(gaussad, images):
 
 
 def table(text):
-    return pd.read_csv(io.StringIO(text))
+    return pd.read_csv(io.StringIO(text), float_precision="round_trip")
 
 
 def test_good_images_become_a_model_that_tells_bad_ones(trained):

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
@@ -65,6 +65,7 @@ def test_the_greatest_f1_is_that_of_scikit_learns_curve(pairs):
     assert max_f1(distance, anomalous) == pytest.approx(f1.max(), rel=1e-12)
 
 
+@example([(5e-324, True), (0.0, False)])  # no number lies between these
 @given(TIES | FEW_TIES)
 def test_images_beyond_the_threshold_of_the_greatest_f1_have_it(pairs):
     distance, anomalous = both_classes(pairs)

@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import subprocess
+import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
@@ -188,6 +190,19 @@ def test_a_view_depends_on_seed_category_name_and_epoch_and_on_nothing_else():
     with ThreadPoolExecutor(4) as pool:
         shuffled = list(pool.map(lambda epoch: augment(IMAGE, "x.png", epoch), order))
     np.testing.assert_array_equal(np.stack(shuffled)[np.argsort(order)], base)
+
+
+def test_albumentations_is_imported_with_the_first_augmented_image():
+    code = (
+        "import sys, numpy as np\n"
+        "import gaussad_cli.extraction.pipeline, gaussad_cli.cli.extract, gaussad_cli.training.batches\n"
+        "from gaussad_cli.extraction.augment import Augmentation, read_rules\n"
+        "augment = Augmentation(read_rules(None)).augmenter('bottle')\n"
+        "assert 'albumentations' not in sys.modules\n"
+        "augment(np.zeros((8, 8, 3), np.uint8), 'a.png', 0)\n"
+        "assert 'albumentations' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_users_rules_go_on_top_of_the_papers(tmp_path):
