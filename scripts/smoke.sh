@@ -9,7 +9,8 @@ trap 'rm -rf "$work"' EXIT
 
 "$root/scripts/package.sh" "$work/dist" "$python"
 "$python" -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet "$(echo "$work"/dist/gaussad-*.whl)[demo]"
+wheel=$(echo "$work"/dist/gaussad-*.whl)
+"$work/venv/bin/pip" install --quiet "$wheel[demo]"
 cd "$work" # nothing of the source tree is in reach
 "$work/venv/bin/gaussad" demo | tee demo.txt
 "$work/venv/bin/gaussad" evaluate --backbone efficientnet-lite0 --mode npca --var 0.01 \
@@ -31,4 +32,5 @@ anomalous=$(grep -c ',anomalous,' predicted.csv || true)
 test "$anomalous" -ge 15 || { echo "smoke: $anomalous of 100 anomalous textiles found"; exit 1; }
 grep -q 'efficientnet-b4' plan.txt || { echo "smoke: the plan of table3 has no network"; exit 1; }
 grep -q '^sum ' evaluation.txt || { echo "smoke: evaluate printed no sum"; exit 1; }
+"$root/scripts/light.sh" "$wheel" textile.gaussad "$images/test/global" predicted.csv "$python"
 echo "smoke: passed"

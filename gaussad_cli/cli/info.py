@@ -33,9 +33,6 @@ def info(
 
     Example: gaussad info --weights efficientnet-b4-6ed6700e.pth
     """
-    from gaussad_cli.backbones.info import describe_backbone, describe_backbones, describe_weights
-    from gaussad_cli.backbones.registry import find_backbone
-
     if name is not None and name.lower().endswith((".pth", ".pt", ".safetensors")):
         raise UserError(f"{name} is a weight file: say gaussad info --weights {name}.")
     if name is not None and _is_model(name):
@@ -43,6 +40,10 @@ def info(
             raise UserError(f"--weights goes with a backbone, and {name} is a model file: give only one of them.")
         print_result(_describe_model(Path(name)))
         return
+    # Only now: a model is described without torch and pandas.
+    from gaussad_cli.backbones.info import describe_backbone, describe_backbones, describe_weights
+    from gaussad_cli.backbones.registry import find_backbone
+
     found = None if name is None else find_backbone(name)
     if weights is not None:
         print_result(describe_weights(weights, found, verify))

@@ -78,8 +78,8 @@ def closure(lines):
 
 def imported(*arguments):
     """Names of the packages that a command imports, other than gaussad itself."""
-    script = "import sys\nfrom gaussad_cli.__main__ import entry\n"
-    script += "try: entry()\nfinally: print(*sys.modules, file=sys.stderr)"
+    script = "import sys\nbefore = set(sys.modules)\nfrom gaussad_cli.__main__ import entry\n"
+    script += "try: entry()\nfinally: print(*set(sys.modules) - before, file=sys.stderr)"
     command = [sys.executable, "-c", script, *map(str, arguments)]
     done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
