@@ -13,6 +13,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gaussad_cli.backbones.folding import fold_batch_norm
 from gaussad_cli.backbones.network import LevelNetwork, normalise
@@ -88,7 +89,8 @@ def _export_single(exported: _Exported) -> bytes:
 
 
 def _export(exported: _Exported, batched: bool) -> bytes:
-    with _quiet():
+    # Of several kernels for attention, the plain one: with another's strides, a view that follows cannot be exported.
+    with _quiet(), sdpa_kernel(SDPBackend.MATH):
         program = torch.onnx.export(
             exported,
             (exported.example(2 if batched else 1),),
