@@ -133,6 +133,7 @@ def read_model(path: Path) -> Model:
         metadata = _metadata(content)
         described = _described(path, metadata)
         arrays = load(content)
+        del content  # as large as the model itself
         if digest_arrays(arrays, metadata["gaussad"]) != metadata["sha256"]:
             raise UserError(f"{path} is damaged or was edited: it does not match its own digest. {_REMEDY}")
         return _model(described, arrays)
