@@ -49,7 +49,7 @@ def test_another_weight_is_told_apart(monkeypatch):
     def changed(case):
         original, checkpoint = drawn(case)
         tensors = {**checkpoint.tensors, "layer4.1.bn2.bias": checkpoint.tensors["layer4.1.bn2.bias"] + 0.01}
-        return original, replace(checkpoint, tensors=tensors)
+        return original, replace(checkpoint, given=tensors)
 
     monkeypatch.setattr(parity, "draw", changed)
     found = parity.compare(parity.Case(BACKBONES["resnet-18"], "native", "torchvision"))

@@ -31,7 +31,9 @@ class Missing(MetaPathFinder):
 
 sys.meta_path.insert(0, Missing())
 """
-COMMAND = WITHOUT + "from gaussad_cli.__main__ import entry\nentry()\n"
+# A shell that starts the tests in the background ignores Ctrl-C.
+LISTENING = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+COMMAND = WITHOUT + LISTENING + "from gaussad_cli.__main__ import entry\nentry()\n"
 
 
 def light(*arguments):

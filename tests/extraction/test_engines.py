@@ -231,7 +231,7 @@ def test_what_a_process_killed_at_the_export_left_goes_with_the_next_export(tmp_
 
 
 class Unchanged(LevelNetwork):
-    """Gives its input."""
+    """Gives its input, as rows: torch 2.10 writes no two outputs of one tensor."""
 
     levels = (1,)
 
@@ -239,7 +239,7 @@ class Unchanged(LevelNetwork):
         yield images
 
     def pool(self, level):
-        return level
+        return level.flatten(1)
 
 
 @pytest.mark.parametrize("name", ["efficientnet-b0", "efficientnet-lite0", "timm:test_vit"])
@@ -252,7 +252,7 @@ def test_the_graph_normalises_by_the_float_formula_to_the_bit(name):
     expected = (images.astype(np.float32) / np.float32(255) - mean) / std
     ours = OnnxEngine(export_network(Unchanged(), backbone), (1,)).run(images)[1]
     assert ours.dtype == np.float32
-    np.testing.assert_array_equal(ours, expected.transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(ours, expected.transpose(0, 3, 1, 2).reshape(1, -1))
 
 
 # --- torch ---
