@@ -13,7 +13,6 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from gaussad_cli.backbones.folding import fold_batch_norm
 from gaussad_cli.backbones.network import LevelNetwork, normalise
@@ -43,7 +42,10 @@ def export_network(network: LevelNetwork, backbone: Backbone) -> bytes:
         if getattr(module, "inplace", False):  # an activation: torch.export takes a quarter longer to undo it
             module.inplace = False  # type: ignore[assignment]
     exported = _Exported(network, backbone).eval()
-    return _try_batched(exported) or _export_single(exported)
+    graph = _try_batched(exported)
+    if graph is None and _take_attention_apart(network):
+        graph = _try_batched(exported)
+    return graph or _export_single(exported)
 
 
 class _Exported(nn.Module):
@@ -63,6 +65,18 @@ class _Exported(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         maps = list(self.network.feature_maps(normalise(images, self.backbone)))
         return (*map(self.network.pool, maps), *maps)
+
+
+def _take_attention_apart(network: LevelNetwork) -> bool:
+    """Let timm's attention be made of matrix products, in place; return whether there is any.
+
+    As one operator, attention to windows of an image cannot be exported: the exporter knows four dimensions, and trips
+    over the strides of the result.
+    """
+    fused = [module for module in network.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False  # type: ignore[assignment]
+    return bool(fused)
 
 
 def _try_batched(exported: _Exported) -> bytes | None:
@@ -89,8 +103,7 @@ def _export_single(exported: _Exported) -> bytes:
 
 
 def _export(exported: _Exported, batched: bool) -> bytes:
-    # Of several kernels for attention, the plain one: with another's strides, a view that follows cannot be exported.
-    with _quiet(), sdpa_kernel(SDPBackend.MATH):
+    with _quiet():
         program = torch.onnx.export(
             exported,
             (exported.example(2 if batched else 1),),

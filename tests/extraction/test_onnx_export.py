@@ -28,6 +28,15 @@ class Odd(TinyNetwork):
         return (torch.special.bessel_j0(level) for level in super().feature_maps(images))
 
 
+class Attentive(Odd):
+    """Has such an operator only where it is told to, as timm's attention is."""
+
+    fused_attn = True
+
+    def feature_maps(self, images):
+        return super().feature_maps(images) if self.fused_attn else TinyNetwork.feature_maps(self, images)
+
+
 def exported(network):
     return export_network(network, BACKBONE)
 
@@ -45,6 +54,10 @@ def test_several_images_at_a_time_have_the_networks_features(grid):
     assert [output.name for output in session.get_outputs()] == ["level_1", "level_2"]
     for ours, theirs in zip(session.run(None, {"image": images}), features(images, grid=grid).values(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_that_cannot_be_exported_as_one_operator_is_taken_apart():
+    assert batch_of(exported(Attentive())) == "batch"
 
 
 def test_a_network_of_one_image_at_a_time_says_so():
