@@ -18,8 +18,8 @@ rows() { sed 's/,[^,]*$//' "$1"; } # without the last column, the time
 "$gaussad" predict "$model" "$images" > "$work/rows.csv"
 diff <(rows "$predicted") <(rows "$work/rows.csv") > /dev/null \
     || { echo "light: other rows than those of the whole gaussad"; exit 1; }
-image=$(find "$images" -type f | head -1)
-"$gaussad" explain "$model" "$image" --out "$work/explained"
+first=("$images"/*)
+"$gaussad" explain "$model" "${first[0]}" --out "$work/explained"
 "$gaussad" export "$model" --out "$work/model.onnx"
 cp -r "$images" "$work/new" # not in the test folder of a data set, which update refuses
 "$gaussad" update "$model" --normal "$work/new" --allow-anomalous --out "$work/updated.gaussad"
