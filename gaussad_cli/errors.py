@@ -44,6 +44,16 @@ def escaped(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error of a library, or the error's name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def in_one_line(error: BaseException) -> str:
+    """Return all that an error of a library says in one line, or the error's name if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `` Did you mean X?`` for the nearest known name, or an empty string."""
     nearest = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)

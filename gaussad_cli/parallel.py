@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from distributed import Security
@@ -92,8 +92,7 @@ def _backend(distribution: Distribution) -> Iterator[dict[str, Any]]:
     try:
         client = Client(distribution.scheduler, security=security, timeout=_PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"no dask scheduler answers at {distribution.scheduler} ({reason}).") from None
+        raise UserError(f"no dask scheduler answers at {distribution.scheduler} ({first_line(error)}).") from None
     with client, parallel_config(backend="dask", client=client):
         yield {"n_jobs": -1, "pre_dispatch": "all"}
 

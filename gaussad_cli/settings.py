@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from gaussad_cli.errors import UserError, did_you_mean
+from gaussad_cli.errors import UserError, did_you_mean, in_one_line
 
 T = TypeVar("T")
 
@@ -86,8 +86,7 @@ def read_yaml(path: Path) -> Any:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}.") from None
     except Exception as error:  # PyYAML raises almost anything where a value is not what its tag says
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} is not valid YAML: {reason}") from None
+        raise UserError(f"{path} is not valid YAML: {in_one_line(error)}") from None
     if text is None or _written_out(content, {}) > _LARGEST:
         raise UserError(f"{path} is too large for a settings file, which is some lines that a person wrote.")
     return content

@@ -50,7 +50,7 @@ def run(tree: Path, folder: Path, arguments: Sequence[object], listed: str = "")
     wall = perf_counter() - begin
     if status:
         raise SystemExit(f"{' '.join(command)}: {(folder / 'said').read_text()}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def median(costs: Sequence[Cost]) -> Cost:

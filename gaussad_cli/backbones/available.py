@@ -9,7 +9,7 @@ from queue import Empty, Queue
 from threading import Thread
 
 from gaussad_cli.backbones.registry import BACKBONES, Backbone
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, first_line
 
 # The best first, by the mean AUROC at the level that a pooled detector uses by default. EfficientNets: the paper's
 # Table II, level 7 (B4 96.7, B5 96.9, B6 96.7, B3 96.4, B7 96.3, B2 95.5, B1 95.3, B0 92.5); B4 is its choice, and what
@@ -175,4 +175,4 @@ def _ask(url: str) -> Exception | None:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].removesuffix(".")
+    return first_line(error).removesuffix(".")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from gaussad_cli.backbones.available import fetch_weights
 from gaussad_cli.backbones.registry import Backbone, format_levels, published_digest
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, first_line
 from gaussad_cli.files import sha256_of
 
 if TYPE_CHECKING:  # a file is found, and known by its hash, without torch
@@ -263,7 +263,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # torch raises almost anything on a damaged file
-        raise UserError(f"{path} is damaged or not a torch weight file: {_first_line(error)}") from None
+        raise UserError(f"{path} is damaged or not a torch weight file: {first_line(error)}") from None
     return _state_dict(content, path)
 
 
@@ -274,7 +274,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged or not a safetensors file: {_first_line(error)}") from None
+        raise UserError(f"{path} is damaged or not a safetensors file: {first_line(error)}") from None
 
 
 def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
@@ -288,7 +288,3 @@ def _state_dict(content: object, path: Path) -> dict[str, Tensor]:
         if tensors:
             return tensors
     raise UserError(f"{path} holds no named tensors: save a state dict in it.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

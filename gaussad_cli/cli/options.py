@@ -349,6 +349,24 @@ Format = Annotated[str, choice(SUFFIXES, "--format", help="Print tables like thi
 ModelFile = Annotated[
     Path, typer.Argument(metavar="MODEL", help="Model file that gaussad train wrote, such as screw.gaussad.")
 ]
+DecideBy = Annotated[
+    Optional[float],
+    typer.Option(
+        "--threshold",
+        metavar="DISTANCE",
+        help="Decide by this distance, not by the model's own.",
+        rich_help_panel=THRESHOLD,
+    ),
+]
+DecideAt = Annotated[
+    Optional[float],
+    typer.Option(
+        "--fpr",
+        metavar="RATE",
+        help="Decide by the threshold for this false-positive rate, not the model's own.",
+        rich_help_panel=THRESHOLD,
+    ),
+]
 ModelFiles = Annotated[
     Path,
     typer.Argument(

@@ -9,10 +9,12 @@ from typing import Annotated, Optional
 
 import typer
 
-from gaussad_cli.cli.layout import IMAGES, OUTPUT, THRESHOLD
+from gaussad_cli.cli.layout import IMAGES, OUTPUT
 from gaussad_cli.cli.options import (
     BatchSize,
     Cache,
+    DecideAt,
+    DecideBy,
     Device,
     Engine,
     ModelFiles,
@@ -38,22 +40,8 @@ def predict(
         str,
         choice(FORMATS, "--format", help="Print rows like this; json has an object per line.", rich_help_panel=OUTPUT),
     ] = "csv",
-    threshold: Annotated[
-        Optional[float],
-        typer.Option(
-            metavar="DISTANCE",
-            help="Decide by this distance, not by the model's own.",
-            rich_help_panel=THRESHOLD,
-        ),
-    ] = None,
-    fpr: Annotated[
-        Optional[float],
-        typer.Option(
-            metavar="RATE",
-            help="Decide by the threshold for this false-positive rate, not the model's own.",
-            rich_help_panel=THRESHOLD,
-        ),
-    ] = None,
+    threshold: DecideBy = None,
+    fpr: DecideAt = None,
     copy_to: Annotated[
         Optional[Path],
         typer.Option(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
-from gaussad_cli.cli.layout import THRESHOLD
-from gaussad_cli.cli.options import Cache, ModelFiles, note
+from gaussad_cli.cli.options import Cache, DecideAt, DecideBy, ModelFiles, note
 from gaussad_cli.errors import UserError
 
 _PACKAGES = ("starlette", "uvicorn")
@@ -21,22 +20,8 @@ def serve(
         int, typer.Option(metavar="N", min=0, max=65535, help="Listen on this port; 0 takes a free one.")
     ] = 8000,
     max_bytes: Annotated[int, typer.Option(metavar="N", min=1, help="Refuse images of more bytes.")] = 50_000_000,
-    threshold: Annotated[
-        Optional[float],
-        typer.Option(
-            metavar="DISTANCE",
-            help="Decide by this distance, not by the model's own.",
-            rich_help_panel=THRESHOLD,
-        ),
-    ] = None,
-    fpr: Annotated[
-        Optional[float],
-        typer.Option(
-            metavar="RATE",
-            help="Decide by the thresholds for this false-positive rate, not the models' own.",
-            rich_help_panel=THRESHOLD,
-        ),
-    ] = None,
+    threshold: DecideBy = None,
+    fpr: DecideAt = None,
     cache: Cache = Path("cache"),
 ) -> None:
     """Serve models by HTTP: POST an image, get its row or its heat map. Ctrl-C stops it.

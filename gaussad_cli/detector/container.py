@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 from gaussad_cli import __version__
 from gaussad_cli.detector.model import HASH_DIGITS, BackboneIdentity, Calibration, LevelModel, Model, PooledModel
 from gaussad_cli.detector.places import PlacesModel
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, in_one_line
 from gaussad_cli.extraction.store import digest_arrays
 from gaussad_cli.files import write_whole
 from gaussad_cli.gaussian.compression import Compression
@@ -167,7 +167,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = in_one_line(error)[:120]
         raise UserError(
             f"{path} is not a gaussad model, or is damaged ({type(error).__name__}: {reason}). {_REMEDY}"
         ) from None

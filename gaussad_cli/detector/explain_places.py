@@ -17,7 +17,7 @@ from gaussad_cli.detector.heatmaps import Deviation, Pixels, Scale, locate
 from gaussad_cli.detector.look import open_network_of
 from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.places import PlacesModel
-from gaussad_cli.extraction.decode import read_image
+from gaussad_cli.extraction.decode import as_rgb, read_image
 from gaussad_cli.extraction.engine import AUTO, Engine
 from gaussad_cli.extraction.remarks import Remarks
 from gaussad_cli.extraction.store import depth_of
@@ -102,7 +102,7 @@ class PlacesExplainer:
         depth = depth_of(self.model.backbone.preprocessing)
         pixels, squares = read_image(path, [], depth)
         self.remarks.tell([path], [squares])
-        return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+        return as_rgb(pixels)
 
     def features(self, pixels: Pixels) -> dict[int, NDArray[np.float32]]:
         """Return the features of one image, level -> (1, P * D_level)."""

@@ -12,12 +12,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from gaussad_cli.detector.look import carried_engine, find_network
+from gaussad_cli.detector.look import carried_engine, carried_network, find_network
 from gaussad_cli.detector.model import Model
 from gaussad_cli.detector.onnx_graph import INPUTS, TOLERANCE, Graph, Input, build_graph, noise
 from gaussad_cli.detector.scores import Scores
 from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.decode import read_pixels
+from gaussad_cli.extraction.decode import as_rgb, read_pixels
 from gaussad_cli.extraction.engine import Engine, usable_cores
 from gaussad_cli.extraction.graphs import load_graph
 from gaussad_cli.extraction.store import depth_of
@@ -80,8 +80,8 @@ def find_graph(model: Model, weights: Path | None) -> bytes:
     UserError
         If the weights cannot be read or are other ones, or the network cannot be exported.
     """
-    if model.network and weights is None:
-        return model.network
+    if network := carried_network(model, weights):
+        return network
     with TemporaryDirectory() as scratch:
         return load_graph(find_network(model, weights), Path(scratch))
 
@@ -172,8 +172,7 @@ def _compare(graph: Graph, model: Model, engine: Engine, pixels: Sequence[NDArra
 
 def _read(path: Path, depth: int) -> NDArray[np.uint8]:
     """Read an image at its own size, (H, W, 3) uint8 RGB."""
-    pixels = read_pixels(path, depth)
-    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+    return as_rgb(read_pixels(path, depth))
 
 
 def _random(graph: Graph) -> list[NDArray[np.uint8]]:

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaussad_cli.backbones.resolve import ResolvedNetwork
-from gaussad_cli.detector.look import carried_engine, find_network
+from gaussad_cli.detector.look import carried_engine, carried_network, find_network
 from gaussad_cli.detector.model import Model
 from gaussad_cli.extraction.network_graph import MAP, feature_map_graph
+from gaussad_cli.extraction.onnx_engine import open_session
 
 FeatureMaps: TypeAlias = Callable[[NDArray[np.uint8]], dict[int, NDArray[np.float32]]]  # (S, S, 3) -> level: (D, H, W)
 
@@ -29,9 +30,9 @@ def open_feature_maps(model: Model, weights: Path | None) -> FeatureMaps:
     UserError
         If the network is not the model's.
     """
-    if model.network and weights is None:
+    if network := carried_network(model, weights):
         carried_engine(model)  # it runs, and is the model's
-        return feature_maps_of_graph(feature_map_graph(model.network))
+        return feature_maps_of_graph(feature_map_graph(network))
     return feature_maps_of_network(find_network(model, weights))
 
 
@@ -42,11 +43,7 @@ def feature_maps_of_graph(graph: bytes) -> FeatureMaps:
     ----------
     graph : ONNX, takes "image" (1, S, S, 3) uint8 RGB; gives "map_k" (1, D, H, W) float32 for every level k
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors; it would warn of weights that only the levels' features need
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = open_session(graph)
     levels = [int(output.name.removeprefix(MAP)) for output in session.get_outputs()]
 
     def feature_maps(square: NDArray[np.uint8]) -> dict[int, NDArray[np.float32]]:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from gaussad_cli.backbones.registry import Backbone, find_backbone, format_levels
 from gaussad_cli.backbones.resolve import NetworkOptions, ResolvedNetwork, resolve
 from gaussad_cli.detector.model import BackboneIdentity, Model
-from gaussad_cli.errors import ImageError, UserError
+from gaussad_cli.errors import ImageError, UserError, in_one_line
 from gaussad_cli.extraction import graphs
 from gaussad_cli.extraction.decode import Squares, decode_image, read_squares
 from gaussad_cli.extraction.engine import Compute, Engine, EngineChoice, build_engine
@@ -37,13 +37,14 @@ class OpenNetwork:
     engine : runs it
     identity : all that its features depend on
     compute : the options that it was opened with
-    graph : the network as ONNX, for a model to carry; empty if it cannot be exported
+    graph : gives the network as ONNX, for a model to carry, and exports it for that if need be; empty if it cannot be
+        exported
     """
 
     engine: Engine
     identity: BackboneIdentity
     compute: Compute
-    graph: bytes = field(default=b"", repr=False)
+    graph: Callable[[], bytes] = field(default=bytes, repr=False)
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,8 @@ def open_network_of(
     UserError
         If an option cannot be used, or the network is not the model's.
     """
-    carried, identity = bool(model.network) and weights is None, model.backbone
-    # By itself, a model asks for no GPU: torch and the weights are not there on every machine that it is used on.
-    compute = replace(compute, device="cpu") if carried and compute.device == "auto" else compute
+    carried, identity = carried_network(model, weights), model.backbone
+    compute = without_gpu(compute) if carried else compute
     choice = compute.choose()
     if (choice.engine, choice.precision) != (identity.engine, identity.precision):
         by_rounding = " by rounding" if choice.precision == identity.precision == "fp32" else ""
@@ -124,8 +124,16 @@ def open_network_of(
             f"{choice.engine} in {choice.precision} differ{by_rounding}."
         )
     if carried and choice.engine == "onnx":
-        return OpenNetwork((engine_of or carried_engine)(model), identity, compute, model.network)
+        return OpenNetwork((engine_of or carried_engine)(model), identity, compute, lambda: carried)
     return _open(choice, find_network(model, weights), identity, compute, cache)
+
+
+def without_gpu(compute: Compute) -> Compute:
+    """Return options by which a model that carries its network asks for no GPU, unless one is named.
+
+    torch and the weights, which a GPU needs, are not there on every machine that a model is used on.
+    """
+    return replace(compute, device="cpu") if compute.device == "auto" else compute
 
 
 def _open(
@@ -133,11 +141,19 @@ def _open(
 ) -> OpenNetwork:
     if choice.engine == "onnx":
         graph = graphs.load_graph(network, cache)
-        return OpenNetwork(OnnxEngine(graph, network.levels), identity, compute, graph)
-    engine, graph = build_engine(choice, network, cache), b""
-    with suppress(UserError):  # torch runs networks that cannot be exported, too
-        graph = graphs.load_graph(network, cache)
-    return OpenNetwork(engine, identity, compute, graph)
+        return OpenNetwork(OnnxEngine(graph, network.levels), identity, compute, lambda: graph)
+
+    def export() -> bytes:
+        with suppress(UserError):  # torch runs networks that cannot be exported, too
+            return graphs.load_graph(network, cache)
+        return b""
+
+    return OpenNetwork(build_engine(choice, network, cache), identity, compute, export)
+
+
+def carried_network(model: Model, weights: Path | None) -> bytes:
+    """Return the graph of the network that a model carries; empty if it has none, or weights are given instead."""
+    return model.network if weights is None else b""
 
 
 def carried_engine(model: Model) -> OnnxEngine:
@@ -151,7 +167,7 @@ def carried_engine(model: Model) -> OnnxEngine:
     try:
         engine = OnnxEngine(model.network, model.level_numbers)
     except Exception as error:  # ONNX Runtime's exceptions have no type in common
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)[:200]
         raise UserError(f"this ONNX Runtime cannot run the network in the model ({reason}). {_REMEDY}") from None
     check_carried(engine, model)
     return engine

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gaussad_cli.datasets.images import is_folder, is_hidden, readable_folders
 from gaussad_cli.detector.container import read_levels
+from gaussad_cli.detector.look import without_gpu
 from gaussad_cli.detector.models import Columns, Engines, Opening, ReadyModel, open_model
 from gaussad_cli.errors import UserError, did_you_mean
 from gaussad_cli.extraction.engine import Compute
@@ -71,9 +72,7 @@ class ModelFolder:
     def __init__(self, folder: Path, opening: Opening, listed: Mapping[Path, str] | None = None) -> None:
         _check_options(opening)
         self.folder, self.files = folder, find_models(folder)
-        # By themselves, models ask for no GPU; see `open_network_of`.
-        device = "cpu" if opening.compute.device == "auto" else opening.compute.device
-        self._opening = replace(opening, compute=replace(opening.compute, device=device))
+        self._opening = replace(opening, compute=without_gpu(opening.compute))
         self.compute.choose()  # says now what is wrong with the options
         self._listed, self._engines = listed, Engines()
         self._opened: dict[str, ReadyModel | UserError] = {}

@@ -191,8 +191,8 @@ def open_model(path: Path, opening: Opening, name: str = "", engines: Engines | 
     threshold = choose_threshold(model, opening.threshold, opening.fpr)
     options = opening.weights, opening.compute, opening.cache, opening.say
     network = open_network_of(model, *options, engines.of if engines else None)
-    # The engine has the network; the bytes of the graph would only take memory.
-    return ReadyModel(replace(model, network=b""), replace(network, graph=b""), threshold, name)
+    # The engine has the network; the bytes of its graph would only take memory.
+    return ReadyModel(replace(model, network=b""), replace(network, graph=bytes), threshold, name)
 
 
 class Engines:

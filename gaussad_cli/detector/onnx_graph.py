@@ -24,6 +24,7 @@ from gaussad_cli.detector.onnx_pieces import NETWORK, Piece, join
 from gaussad_cli.detector.onnx_resize import resize_like_opencv
 from gaussad_cli.detector.onnx_score import decide, score
 from gaussad_cli.detector.places import PlacesModel
+from gaussad_cli.extraction.onnx_engine import open_session
 
 Input = Literal["nhwc-uint8", "nchw-float"]
 INPUTS: tuple[Input, ...] = get_args(Input)
@@ -64,8 +65,7 @@ class Graph:
         """Open it in ONNX Runtime, on the CPU."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        options.log_severity_level = 3  # errors
-        return onnxruntime.InferenceSession(self.content, options, providers=["CPUExecutionProvider"])
+        return open_session(self.content, options)
 
     def feed(self, image: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Turn (H, W, 3) uint8 RGB into the file's input, a batch of one."""

@@ -293,7 +293,7 @@ def _train_places(images: OwnImages, network: OpenNetwork, options: DetectorOpti
         anomalous = score_maps(fitted.model, maps.read(seen.n))
     calibration = calibration_of(fitted.held_out, options.rate(seen.n))
     hashes = seen.hashes[: seen.n]
-    model = Model(network.identity, fitted.model, calibration, _provenance(seen.n), hashes, network.graph)
+    model = Model(network.identity, fitted.model, calibration, _provenance(seen.n), hashes, network.graph())
     return _trained(model, seen.paths, anomalous)
 
 
@@ -324,7 +324,7 @@ def _fit(features: TrainingFeatures, network: OpenNetwork, options: DetectorOpti
     levels = fit_levels(features.normal, options.compression or NO_COMPRESSION)
     _check_variance(levels)
     calibration, gaussians = calibrate(levels, options.rate(n)), PooledModel(levels)
-    model = Model(network.identity, gaussians, calibration, _provenance(n), features.hashes, network.graph)
+    model = Model(network.identity, gaussians, calibration, _provenance(n), features.hashes, network.graph())
     return _trained(model, features.paths, model.score(features.anomalous) if features.anomalous else np.zeros(0))
 
 

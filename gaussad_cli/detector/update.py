@@ -63,7 +63,7 @@ def add_images(model: Model, network: OpenNetwork, paths: Sequence[Path], allow_
     UserError
         If an image cannot be used, the model cannot be updated, or too many images are beyond its threshold.
     """
-    model = replace(model, network=model.network or network.graph)
+    model = replace(model, network=model.network or network.graph())
     if model.places is None:
         rows: list[Mapping[int, Features]] = []
         new = _find_new(model, network, paths, rows.append)

@@ -100,11 +100,11 @@ def _content(path: Path) -> bytes:
 
 
 def _square(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    return _as_rgb(np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.uint8))
+    return as_rgb(np.asarray(cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR), dtype=np.uint8))
 
 
-def _as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Repeat gray over the channels; resizing only one of them before costs a third, and gives the same."""
+def as_rgb(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Repeat gray (H, W) over the channels, (H, W, 3); resizing it before costs a third, and gives the same."""
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 from gaussad_cli.backbones.resolve import ResolvedNetwork
 from gaussad_cli.errors import UserError
-from gaussad_cli.extraction.store import digest
+from gaussad_cli.extraction.store import digest, version_of
 from gaussad_cli.files import write_whole
 
 GRAPHS = ".graphs"  # folder of the exported graphs in the cache
@@ -28,7 +27,7 @@ def load_graph(network: ResolvedNetwork, cache: Path) -> bytes:
     """
     backbone = network.backbone
     takes = [network.padding, backbone.input_size, backbone.mean, backbone.std, network.levels]
-    made_by = [_version("torch"), _version("timm"), EXPORT_VERSION]
+    made_by = [version_of("torch"), version_of("timm"), EXPORT_VERSION]
     grid = [network.grid] if network.grid else []  # graphs without one keep their names
     key = digest([backbone.name, network.checkpoint.sha256, *takes, *made_by, *grid])[:16]
     for path in (cache / GRAPHS).glob(f"{key}-*.onnx"):
@@ -47,14 +46,6 @@ def _export(network: ResolvedNetwork) -> bytes:
     from gaussad_cli.extraction.onnx_export import export_network
 
     return export_network(build_network(network), network.backbone)
-
-
-def _version(package: str) -> str:
-    """Return the version of an installed package without importing it; "" if it is not installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _head(content: bytes) -> str:

@@ -14,7 +14,22 @@ from numpy.typing import NDArray
 
 from gaussad_cli.extraction.engine import usable_cores
 
+ERRORS, FATAL = 3, 4  # ONNX Runtime's numbers for kinds of messages
 _MOST_AT_ONCE = 16  # images in memory at a time; with more cores, several work on one image
+
+
+def open_session(
+    graph: bytes, options: onnxruntime.SessionOptions | None = None, least: int = ERRORS
+) -> onnxruntime.InferenceSession:
+    """Open a graph on the CPU.
+
+    Parameters
+    ----------
+    least : the mildest messages that ONNX Runtime writes on standard error, :data:`ERRORS` or :data:`FATAL`
+    """
+    options = options or onnxruntime.SessionOptions()
+    options.log_severity_level = least
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
 class OnnxEngine:
@@ -28,8 +43,7 @@ class OnnxEngine:
         options.intra_op_num_threads = cores // at_once
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # decoders need the cores too
-        options.log_severity_level = 3  # errors
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._session = open_session(graph, options)
         self._outputs = [f"level_{level}" for level in levels]
         self._pool = ThreadPoolExecutor(at_once)
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -17,8 +16,9 @@ from torch import Tensor, nn
 from gaussad_cli.backbones.folding import fold_batch_norm
 from gaussad_cli.backbones.network import LevelNetwork, normalise
 from gaussad_cli.backbones.registry import Backbone
-from gaussad_cli.errors import UserError
+from gaussad_cli.errors import UserError, first_line
 from gaussad_cli.extraction.network_graph import MAP
+from gaussad_cli.extraction.onnx_engine import FATAL, open_session
 
 OPSET = 20  # has Gelu: torch's exporter writes 18 to 20 alike otherwise, but GELU in parts that take a tenth longer
 _TOLERANCE = 1e-3  # relative to a level's root mean square; rounding makes a hundredth of it
@@ -141,9 +141,7 @@ def _agrees(graph: bytes, exported: _Exported, n: int) -> bool:
     """Return whether n images together have the features that torch gives each of them alone."""
     size = exported.backbone.input_size
     images = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # only fatal: what cannot be run is no fault here
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    session = open_session(graph, least=FATAL)  # what cannot be run is no fault here
     together = session.run(None, {"image": images})
     with torch.inference_mode():
         alone = zip(*(exported(torch.from_numpy(image[None])) for image in images), strict=True)
@@ -174,4 +172,4 @@ def _reason(error: BaseException) -> str:
     """Return the first line of the error that began it; the exporter's own errors only say at which step it was."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return first_line(error)

@@ -453,15 +453,15 @@ def _remake(folder: Path) -> str:
 def versions() -> dict[str, str]:
     """Return versions of libraries that may change a last digit; they are recorded, but not hashed into the key."""
     versions = {"python": platform.python_version(), "gaussad": metadata.version("gaussad")}
-    return versions | {name: metadata.version(name) for name in _LIBRARIES if _installed(name)}
+    return versions | {name: version for name in _LIBRARIES if (version := version_of(name))}
 
 
-def _installed(name: str) -> bool:
+def version_of(package: str) -> str:
+    """Return the version of an installed package without importing it; "" if it is not installed."""
     try:
-        metadata.version(name)
+        return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return False
-    return True
+        return ""
 
 
 # --- shards of an unfinished split ---

@@ -107,6 +107,23 @@ def test_an_opened_network_says_what_its_features_depend_on(tmp_path):
     assert len(identity.weights_sha256) == 64
 
 
+def test_torch_exports_no_graph_before_a_model_is_to_carry_it(monkeypatch, tmp_path):
+    exported = []
+    monkeypatch.setattr("gaussad_cli.extraction.graphs.load_graph", lambda *_: exported.append(1) or b"graph")
+    opened = open_network(NetworkOptions("efficientnet-lite0", "2"), Compute("torch", "cpu"), tmp_path)
+    assert not exported
+    assert opened.graph() == b"graph"
+
+
+def test_a_network_that_cannot_be_exported_has_no_graph_to_carry(monkeypatch, tmp_path):
+    def refuse(*_):
+        raise UserError("cannot be exported")
+
+    monkeypatch.setattr("gaussad_cli.extraction.graphs.load_graph", refuse)
+    opened = open_network(NetworkOptions("efficientnet-lite0", "2"), Compute("torch", "cpu"), tmp_path)
+    assert opened.graph() == b""
+
+
 @pytest.mark.parametrize(("engine", "told"), [("torch", False), ("onnx", True)])
 def test_another_engine_than_that_of_the_training_is_told(monkeypatch, tmp_path, engine, told):
     monkeypatch.setattr(looking, "find_network", lambda model, weights: None)
